@@ -1,0 +1,82 @@
+"""What a host document says, as values; ``None`` means *not mentioned* (keep), an empty value means *set to empty* (clear).
+
+These are the words between the XML of :mod:`pmcompat.documents` and the rows of :mod:`pmcompat.db`; :mod:`pmcompat.mapping`
+turns one into the other. Frozen values only; no parsing here.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from pmcompat.model import Secret
+
+
+class Form(enum.StrEnum):
+    """The XML forms of power management."""
+
+    #: one device, its fields directly under ``power_management``
+    FLAT = "flat"
+    #: each device an ``agent`` under ``power_management/agents``
+    AGENTS = "agents"
+    #: agents, and a flat copy equal to the primary: means the same under either rule of precedence
+    DUAL = "dual"
+
+
+#: profiles with a schema of their own (api facts §1); ``3.3`` is 3.2 that also allows ``comment``
+PROFILES = ("3.1", "3.2", "3.3", "3.4", "3.5", "3.6")
+
+#: ``<option name= value=/>`` elements in document order; name or value is None where the attribute is absent
+OptionElements = tuple[tuple[str | None, str | None], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentElement:
+    """One ``<agent>``, or the flat fields of a ``<power_management>`` read as one."""
+
+    type: str | None = None
+    address: str | None = None
+    username: str | None = None
+    password: Secret | None = None
+    options: OptionElements | None = None
+    concurrent: bool | None = None
+    order: int | None = None
+    #: profile 3.6 only
+    port: int | None = None
+    #: profile 3.6 only
+    encrypt_options: bool | None = None
+    path: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PowerManagementElement:
+    """One ``<power_management>``: the flat fields as they stand, and the agents if there is an ``<agents>`` element."""
+
+    enabled: bool | None = None
+    #: ``type``, ``address``, ``username``, ``password``, ``options`` of the flat form; all None where none is present
+    flat: AgentElement = AgentElement()
+    #: None where ``<agents>`` is absent, () where it is empty
+    agents: tuple[AgentElement, ...] | None = None
+    pm_proxies: tuple[str, ...] | None = None
+    automatic_pm_enabled: bool | None = None
+    kdump_detection: bool | None = None
+    path: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostElement:
+    """One ``<host>``: what identifies it and what pmcompat stores of it."""
+
+    id: str | None = None
+    name: str | None = None
+    address: str | None = None
+    port: int | None = None
+    cluster_id: str | None = None
+    cluster_name: str | None = None
+    #: ``storage_manager/@priority``
+    spm_priority: int | None = None
+    power_management: PowerManagementElement | None = None
+    path: str = ""
+    line: int = 0
