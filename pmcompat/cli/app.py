@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup, TyperOption
 
 from pmcompat import __version__
-from pmcompat.cli import db, host, xml
+from pmcompat.cli import db, host, top, xml
 from pmcompat.cli.output import say
 from pmcompat.errors import (
     ConfigurationError,
@@ -74,6 +74,7 @@ app = typer.Typer(
 app.add_typer(db.app, name="db")
 app.add_typer(xml.app, name="xml")
 host.register(app)
+top.register(app)
 
 
 def _version(value: bool) -> None:

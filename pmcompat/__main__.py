@@ -1,0 +1,5 @@
+"""``python -m pmcompat`` is the ``pmcompat`` command."""
+
+from pmcompat.cli import main
+
+main()
