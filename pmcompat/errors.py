@@ -20,6 +20,7 @@ What lives here: the tree below and nothing else. Exit codes and HTTP statuses b
     ├── Uncertain               something may have acted; the state is not known
     └── Refused                 policy: the operator or an administrator must decide
         ├── LossRefused         going on would lose data (losses)
+        ├── Overtaken           what was read has changed meanwhile (fields)
         ├── Locked              somebody else is at it (holder)
         └── NeedsConfirmation   needs --yes, --force or a terminal
 
@@ -198,6 +199,16 @@ class LossRefused(Refused):
         """Return the error as lines, each loss on a line of its own."""
         first, *rest = super().lines()
         return [first, *(f"  lost: {loss}" for loss in self.losses), *rest]
+
+
+class Overtaken(Refused):
+    """A row changed since it was read; it is not overwritten. ``fields`` names what changed."""
+
+    code = "overtaken"
+
+    def __init__(self, what: str, *, fields: Sequence[str], why: str = "", state: str = "", fix: str = "") -> None:
+        super().__init__(what, why=why, state=state, fix=fix, fields=list(fields))
+        self.fields = tuple(fields)
 
 
 class Locked(Refused):

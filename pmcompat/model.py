@@ -28,7 +28,11 @@ class Secret:
         self.__value = value
 
     def reveal(self) -> str:
-        """Return the secret itself. Only the adapter that sends it calls this."""
+        """Return the secret itself. Only the adapter that sends it calls this.
+
+        :raises CredentialError: a stored password (``pmcompat.db.cipher.StoredSecret``) that cannot be decrypted: its agent
+            fails, nothing is sent to the device.
+        """
         return self.__value
 
     def __repr__(self) -> str:
@@ -46,7 +50,8 @@ class Secret:
         return hmac.compare_digest(self.__value.encode(errors="surrogatepass"), other.__value.encode(errors="surrogatepass"))
 
     def __hash__(self) -> int:
-        return hash((Secret, self.__value))
+        # says nothing of the value, and costs a stored password no decryption
+        return hash(Secret)
 
     def __reduce__(self) -> NoReturn:
         msg = "a Secret is never pickled"
