@@ -1,0 +1,403 @@
+"""Find elements in a stream of bytes: one expat pass that proves the document well-formed and reports byte offsets.
+
+What lives here: the only use of expat. Everything is refused here that has to be refused before anybody builds a tree:
+a DOCTYPE (law X8), an encoding that is not accepted, depth, attribute and size floods, malformed input. What the bytes
+between the offsets mean is decided elsewhere.
+
+Expat's two traps (api facts §11): the end event of an empty-element tag points *after* the tag, and only an end tag may be
+searched for its ``>``, because a start tag may hold one in an attribute value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
+from xml.parsers import expat
+
+from pmcompat.documents.limits import DEFAULT, Limits
+from pmcompat.errors import DocumentError
+
+#: declared names → the codec that reads the bytes; everything else is refused by name
+ENCODINGS = {"utf-8": "utf-8", "us-ascii": "utf-8", "iso-8859-1": "iso-8859-1"}
+_WIDE = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+_ACCEPTED = "UTF-8, UTF-16 with a byte order mark, ISO-8859-1 and US-ASCII are accepted"
+#: first bytes of what is not accepted → its name; the longest come first
+_FOREIGN = {
+    b"\xff\xfe\x00\x00": "UTF-32",
+    b"\x00\x00\xfe\xff": "UTF-32",
+    b"<\x00\x00\x00": "UTF-32",
+    b"\x00\x00\x00<": "UTF-32",
+    b"\x4c\x6f\xa7\x94": "EBCDIC",
+    b"<\x00": "UTF-16 without a byte order mark",
+    b"\x00<": "UTF-16 without a byte order mark",
+    b"\x1f\x8b": "compressed input (gzip)",
+    b"BZh": "compressed input (bzip2)",
+    b"\xfd7zX": "compressed input (xz)",
+    b"\x28\xb5\x2f\xfd": "compressed input (zstd)",
+    b"PK\x03\x04": "compressed input (zip)",
+}
+_PM = "power_management"
+#: what a plain power_management may have: hosts/host/power_management/agents/agent/options/option; name, value
+_PLAIN_DEPTH, _PLAIN_ATTRIBUTES = 7, 2
+_TAG = b"<power_management"
+_StartHandler = Callable[[str, list[str]], None]
+
+
+class Span(NamedTuple):
+    """One element that was looked for: bytes *start* to *end* of the document."""
+
+    start: int
+    end: int
+    #: names from the root down
+    steps: tuple[str, ...]
+    #: which member of ``hosts`` it is or belongs to, from 1
+    member: int
+    #: the host around it carries an ``href``: the document looks like an answer of an engine
+    answer: bool
+    #: line of the start tag, from 1
+    line: int
+    #: the prefixes declared around it, as attributes: `` xmlns:x="urn:x"``
+    namespaces: str = ""
+    #: the match of the plain pattern the scanner was given, its positions counted in ``data``
+    plain: re.Match[bytes] | None = None
+
+    @property
+    def path(self) -> str:
+        """Slash path of the element: ``/hosts/host[3]/power_management``."""
+        return _slashed(self.steps, self.member)
+
+
+#: what is looked for: (names from the root down) → wanted; asked for elements down to the third level only
+Wanted = Callable[[tuple[str, ...]], bool]
+
+
+def power_managements(path: tuple[str, ...]) -> bool:
+    """Tell whether *path* is one of the places that are translated (api facts §4)."""
+    return path in {("hosts", "host", _PM), ("host", _PM), (_PM,)}
+
+
+def hosts(path: tuple[str, ...]) -> bool:
+    """Tell whether *path* is a host: the document itself or a member of ``hosts``."""
+    return path in {("hosts", "host"), ("host",)}
+
+
+def _slashed(steps: tuple[str, ...], member: int) -> str:
+    if len(steps) > 1 and steps[1] == "host":
+        return "/".join(("", steps[0], f"host[{member}]", *steps[2:]))
+    return "/".join(("", *steps)) if steps else ""
+
+
+def _local(path: list[str]) -> tuple[str, ...]:
+    return tuple(step.rpartition(":")[2] for step in path)
+
+
+def _escape(value: str) -> str:
+    return value.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+
+
+def sniff(head: bytes) -> str | None:
+    """Return the codec that the first bytes announce, None where only a declaration can tell; refuse what is not accepted."""
+    if head.startswith(b"\xef\xbb\xbf"):
+        return "utf-8"
+    for signature, name in _FOREIGN.items():
+        if head.startswith(signature):
+            raise DocumentError(f"{name} is not accepted", line=1, offset=0, fix=_ACCEPTED)
+    return _WIDE.get(head[:2])
+
+
+class Scanner:
+    """Push bytes in, take spans out. Not to be shared between threads; memory does not grow with the document.
+
+    After :meth:`feed`, ``data`` holds the bytes from offset ``base`` of the document on: everything that was not settled
+    before. The next call drops what is settled by then.
+    """
+
+    def __init__(
+        self,
+        wanted: Wanted = power_managements,
+        *,
+        limits: Limits = DEFAULT,
+        whole: int | None = None,
+        plain: re.Pattern[bytes] | None = None,
+    ) -> None:
+        """Look for *wanted* elements of at most *whole* bytes each (default: the limit of a fragment).
+
+        :param plain: what a plain ``power_management`` of a host looks like: it is found by its bytes, and expat proves it
+            well-formed without a call for each of its elements. A short cut: every span is found without it as well.
+        """
+        self._wanted = wanted
+        self._limits = limits
+        self._whole = limits.fragment if whole is None else whole
+        self._plain = plain if limits.depth >= _PLAIN_DEPTH and limits.attributes >= _PLAIN_ATTRIBUTES else None
+        self._codec: str | None = None
+        self._path: list[str] = []
+        self._member = 0
+        # by depth: a default namespace holds; the element is in a namespace; the prefixes declared
+        self._defaults = [False] * 4
+        self._foreign = [False] * 4
+        self._prefixes: list[dict[str, str]] = [{}] * 4
+        self._answer = False
+        self._managed = False
+        self._in_section = False
+        self._open: Span | None = None
+        self._spans: list[Span] = []
+        self.data = b""
+        self.base = 0
+        #: name of the root element once it was seen
+        self.root = ""
+        #: its attributes: name, value, name, value …
+        self.root_attributes: list[str] = []
+        parser = expat.ParserCreate()
+        parser.ordered_attributes = True
+        parser.XmlDeclHandler = self._declaration
+        parser.StartDoctypeDeclHandler = self._doctype
+        parser.StartCdataSectionHandler, parser.EndCdataSectionHandler = self._section_begins, self._section_ends
+        if hasattr(parser, "SetReparseDeferralEnabled"):  # expat 2.6: what is complete is to be reported at once
+            parser.SetReparseDeferralEnabled(False)
+        self._parser = parser
+        self._start_handler, self._end_handler, self._depth = self._handlers()
+        self._listen()
+
+    # ------------------------------------------------------------------ what the caller does
+
+    @property
+    def codec(self) -> str:
+        """The Python codec of the document's bytes."""
+        return self._codec or "utf-8"
+
+    @property
+    def narrow(self) -> bool:
+        """Whether a byte below 128 always is the ASCII character it looks like."""
+        return self._codec not in _WIDE.values()
+
+    @property
+    def fed(self) -> int:
+        """Bytes of the document seen so far."""
+        return self.base + len(self.data)
+
+    @property
+    def line(self) -> int:
+        """The line the parser stands at."""
+        return self._parser.CurrentLineNumber
+
+    @property
+    def settled(self) -> int:
+        """Offset before which no further span can begin or end: those bytes are free to go."""
+        if self._open:
+            return self._open.start
+        return max(self._parser.CurrentByteIndex, self.base)
+
+    def feed(self, chunk: bytes) -> list[Span]:
+        """Parse *chunk* and return the spans that ended in it. The first chunk holds at least four bytes if the document does.
+
+        :raises DocumentError: malformed, hostile, or beyond a limit.
+        """
+        if not self.fed:
+            self._codec = sniff(chunk)
+        settled = self.settled
+        self.data = self.data[settled - self.base :] + chunk
+        self.base = settled
+        if self._limits.document is not None and self.fed > self._limits.document:
+            self._refuse(f"the document is larger than the limit of {self._limits.document:,} bytes")
+        begin = len(self.data) - len(chunk)
+        if self._plain is not None and self.narrow:
+            begin = self._jump(self._plain, begin)
+        self._parse(self.data[begin:] if begin else self.data)
+        if self._open and self.fed - self._open.start > self._whole:
+            self._too_large(self._open)
+        if self.fed - self._parser.CurrentByteIndex > self._limits.token:
+            self._refuse(f"a tag, comment or processing instruction is larger than the limit of {self._limits.token:,} bytes")
+        spans, self._spans = self._spans, []
+        return spans
+
+    def _jump(self, plain: re.Pattern[bytes], begin: int) -> int:
+        """Parse the data from *begin* on as far as there are plain power managements in it; return where to go on.
+
+        A hit of the byte search is a tag, and no text in a comment or a value, where the parser stands exactly at it: it
+        stands at the beginning of what it has not completed. Only a CDATA section it completes piece by piece.
+        """
+        data, base, parser, find = self.data, self.base, self._parser, self.data.find
+        hit = find(_TAG, begin)
+        while hit >= 0:
+            self._parse(data[begin:hit])
+            begin = hit
+            after = hit + len(_TAG)
+            if parser.CurrentByteIndex != base + hit:
+                break  # inside a comment or a value, which the parser would begin anew at every call
+            if self._inside_host and (match := plain.match(data, hit)):
+                after = match.end()
+                if after - hit > self._whole:
+                    break  # refused where it is looked at singly
+                self._managed = True
+                line = parser.CurrentLineNumber
+                self._be_quiet()
+                self._parse(data[hit:after])
+                self._listen()
+                begin = after
+                steps = (*self._path[:2], _PM) if self._depth() == 2 else ("host", _PM)
+                self._spans.append(Span(base + hit, base + after, steps, self._member, self._answer, line, "", match))
+            hit = find(_TAG, after)
+        return begin
+
+    @property
+    def _inside_host(self) -> bool:
+        """Whether the parser stands in a host that had no power_management yet, and that is in no namespace."""
+        depth = self._depth()
+        if depth == 0 or depth > 2 or self._managed or self._open or self._foreign[depth] or self._in_section:
+            return False
+        return self._path == (["host"] if depth == 1 else ["hosts", "host"])
+
+    def close(self) -> None:
+        """Say that the document ends here.
+
+        :raises DocumentError: it ends too early.
+        """
+        self._parse(b"", final=True)
+
+    # ------------------------------------------------------------------ expat's side
+
+    def _parse(self, chunk: bytes, *, final: bool = False) -> None:
+        try:
+            self._parser.Parse(chunk, final)
+        except expat.ExpatError as error:
+            what = "not well-formed XML: " + expat.errors.messages.get(error.code, "unknown error")
+            raise DocumentError(what, line=error.lineno, offset=self._parser.ErrorByteIndex, path=self._where()) from None
+        except (ValueError, LookupError, UnicodeError):
+            self._refuse("the bytes do not fit the encoding of the document", fix=_ACCEPTED)
+
+    def _listen(self) -> None:
+        self._parser.StartElementHandler, self._parser.EndElementHandler = self._start_handler, self._end_handler
+
+    def _be_quiet(self) -> None:
+        self._parser.StartElementHandler = self._parser.EndElementHandler = None
+
+    def _handlers(self) -> tuple[_StartHandler, Callable[[str], None], Callable[[], int]]:
+        """Return the two handlers, and what tells the depth: almost every element costs a counter and two comparisons."""
+        depth = 0
+        most, deepest = 2 * self._limits.attributes, self._limits.depth
+        shallow_start, shallow_end, flood = self._start, self._end, self._flood
+
+        def start(name: str, attributes: list[str]) -> None:
+            nonlocal depth
+            depth += 1
+            if len(attributes) > most:
+                flood(name, "attributes", self._limits.attributes)
+            if depth > 3:
+                if depth > deepest:
+                    flood(name, "levels of nesting", deepest)
+            elif depth < 3 or name[-16:] == _PM:
+                shallow_start(name, attributes, depth)
+
+        def end(name: str) -> None:
+            nonlocal depth
+            if depth < 3 or (depth == 3 and name[-16:] == _PM):
+                shallow_end(name, depth)
+            depth -= 1
+
+        return start, end, lambda: depth
+
+    def _start(self, name: str, attributes: list[str], depth: int) -> None:
+        """Note an element of the first three levels, and begin a span if it is wanted."""
+        path = self._path
+        path[depth - 1 :] = [name]
+        prefix, _, local = name.rpartition(":")
+        self._defaults[depth] = self._defaults[depth - 1]
+        self._prefixes[depth] = self._prefixes[depth - 1]
+        keys = attributes[::2]
+        for key in keys:
+            if key.startswith("xmlns"):
+                self._declare(dict(zip(keys, attributes[1::2], strict=True)), depth)
+                break
+        self._foreign[depth] = self._foreign[depth - 1] or bool(prefix) or self._defaults[depth]
+        if depth == 1:
+            self.root, self.root_attributes = name, attributes
+        if depth < 3 and local == "host":
+            self._member += 1
+            self._answer = "href" in keys
+            self._managed = False
+        if not self._open and self._wanted(tuple(path) if not self._foreign[depth] else _local(path)):
+            self._begin(depth)
+
+    def _declare(self, attributes: dict[str, str], depth: int) -> None:
+        """Note the namespaces an element declares."""
+        self._defaults[depth] = bool(attributes.get("xmlns", self._defaults[depth]))
+        prefixes = {key: value for key, value in attributes.items() if key.startswith("xmlns:")}
+        self._prefixes[depth] = self._prefixes[depth] | prefixes
+
+    def _begin(self, depth: int) -> None:
+        if self._foreign[depth]:
+            self._refuse(
+                "namespace not expected",
+                why="the documents of the API are in no namespace; what is in one is not translated",
+                fix="remove the xmlns declaration or the prefix",
+            )
+        if self._path[-1] == _PM:
+            if self._managed:
+                self._refuse("power_management stands twice in one host")
+            self._managed = True
+        around = "".join(f' {key}="{_escape(value)}"' for key, value in self._prefixes[depth - 1].items())
+        at, line = self._parser.CurrentByteIndex, self._parser.CurrentLineNumber
+        self._open = Span(at, at, tuple(self._path), self._member, self._answer, line, around)
+
+    def _end(self, name: str, depth: int) -> None:
+        """Leave an element of the first three levels, and complete the span if it was one."""
+        span = self._open
+        if span and depth == len(span.steps):
+            span = span._replace(end=self._end_of_element(self._parser.CurrentByteIndex, name))
+            self._open = None
+            if span.end - span.start > self._whole:
+                self._too_large(span)
+            self._spans.append(span)
+        del self._path[depth - 1 :]
+
+    def _end_of_element(self, offset: int, name: str) -> int:
+        """Return where the element ends whose end event came at *offset*."""
+        at = offset - self.base
+        opening = f"</{name}".encode(self.codec)
+        if not self.data.startswith(opening, at):  # an empty-element tag: the offset points behind it already
+            return offset
+        close = ">".encode(self.codec)
+        at = self.data.index(close, at + len(opening))
+        while (at - (offset - self.base)) % len(close):  # half of one character and half of the next
+            at = self.data.index(close, at + 1)
+        return self.base + at + len(close)
+
+    def _section_begins(self) -> None:
+        self._in_section = True
+
+    def _section_ends(self) -> None:
+        self._in_section = False
+
+    def _declaration(self, version: str, encoding: str | None, _standalone: int) -> None:
+        name = (encoding or "").lower()
+        if version != "1.0":
+            self._refuse(f"XML version {version[:8]!r} is not accepted", fix="XML 1.0 is accepted")
+        if self._codec in _WIDE.values():
+            accepted = name in {"", "utf-16", self._codec}
+        elif self._codec == "utf-8":
+            accepted = name in {"", "utf-8"}
+        else:
+            accepted = name in ENCODINGS or not name
+            self._codec = ENCODINGS.get(name, "utf-8")
+        if not accepted:
+            self._refuse(f"encoding {(encoding or '')[:40]!r} is not accepted here", fix=_ACCEPTED)
+
+    def _doctype(self, *_: object) -> None:
+        self._refuse("a DOCTYPE is not accepted", why="entities and defaults it could define are never read or relayed")
+
+    # ------------------------------------------------------------------ refusing
+
+    def _where(self) -> str:
+        """Return the path of the element of the first three levels the parser is in."""
+        return _slashed(tuple(step[:64] for step in self._path), self._member)
+
+    def _flood(self, name: str, what: str, limit: int) -> NoReturn:
+        self._refuse(f"<{name[:40]}> has more {what} than the limit of {limit:,}")
+
+    def _too_large(self, span: Span) -> NoReturn:
+        raise DocumentError(f"the element is larger than the limit of {self._whole:,} bytes", line=span.line, path=span.path)
+
+    def _refuse(self, what: str, *, why: str = "", fix: str = "") -> NoReturn:
+        offset = max(self._parser.CurrentByteIndex, 0)
+        raise DocumentError(what, line=self._parser.CurrentLineNumber, path=self._where(), offset=offset, why=why, fix=fix)
