@@ -52,3 +52,25 @@ def fence_timings(conn: psycopg.Connection[Any], *, schema: str = "public") -> F
             )
         found[FENCE_OPTIONS[name]] = int(value)
     return FenceTimings(**found)
+
+
+def quiet_time(conn: psycopg.Connection[Any], *, schema: str = "public") -> float:
+    """Return the engine's ``FenceQuietTimeBetweenOperationsInSec``, seconds; 0 where the option is absent.
+
+    :raises ConfigurationError: the value is not a whole number.
+    """
+    query = sql.SQL(
+        "SELECT option_value FROM {} WHERE option_name = 'FenceQuietTimeBetweenOperationsInSec' AND version = 'general' "
+        "ORDER BY option_id LIMIT 1"
+    ).format(sql.Identifier(schema, "vdc_options"))
+    found = conn.execute(query).fetchone()
+    if found is None:
+        return 0.0
+    if not found[0].strip().isascii() or not found[0].strip().isdigit():
+        raise ConfigurationError(
+            "the engine's option FenceQuietTimeBetweenOperationsInSec is not a whole number",
+            why=f"vdc_options holds {found[0]!r}",
+            state="nothing was done",
+            fix="correct the row in vdc_options, or give --quiet-time",
+        )
+    return float(found[0])

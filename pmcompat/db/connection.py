@@ -23,6 +23,7 @@ CONNECT_TIMEOUT = 10
 _REFUSALS = ("authentication failed", "no password supplied", "no pg_hba.conf entry", "is not permitted to log in")
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+AsyncConnection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 
 def parse(dsn: str) -> dict[str, Any]:
@@ -78,6 +79,23 @@ def connect(
         if autocommit:
             conn.execute("SET default_transaction_read_only = on")
     return conn
+
+
+async def connect_async(dsn: str | None, *, application_name: str = "pmcompat") -> AsyncConnection:
+    """Do what :func:`connect` does, for an event loop; in autocommit.
+
+    :raises DatabaseUnreachable: no answer, or no such database.
+    :raises CredentialsRefused: user or password were refused.
+    :raises ConfigurationError: *dsn* cannot be read.
+    """
+    keywords = parse(dsn or "")
+    keywords["application_name"] = application_name
+    if "PGCONNECT_TIMEOUT" not in os.environ:
+        keywords.setdefault("connect_timeout", CONNECT_TIMEOUT)
+    try:
+        return await psycopg.AsyncConnection.connect(make_conninfo(**keywords), autocommit=True)
+    except psycopg.OperationalError as error:
+        raise _connection_error(error, keywords) from None
 
 
 def _connection_error(error: psycopg.OperationalError, keywords: dict[str, Any]) -> PmcompatError:

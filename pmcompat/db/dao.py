@@ -1,0 +1,355 @@
+"""Hosts in and out of the engine's tables, through the engine's stored procedures.
+
+What lives here: the two DAOs. Columns are named, never ``*``, so a site's own columns do no harm; what the live database has is
+read from its catalog once per connection, so the 3.1.0 and 3.2-snapshot shapes, databases upgraded by pmcompat and those
+upgraded by oVirt itself are all served. One query per call, however many hosts.
+
+A DAO is as good as its connection: use both from one thread at a time. Hosts that were read may be shared freely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import tuple_row
+
+from pmcompat.db import dao_write
+from pmcompat.db.cipher import Cipher
+from pmcompat.db.dao_checks import check
+from pmcompat.db.dao_errors import reporting
+from pmcompat.db.rows import Row, Shape, differing, host_of, read_shape, values_of
+from pmcompat.errors import ModelError, Overtaken, PmcompatError, SchemaError
+from pmcompat.model import Host, HostStatus
+from pmcompat.options import is_secret_option, parse, remove
+
+#: called with (done, total) hosts after every batch
+Progress: TypeAlias = Callable[[int, int], None]
+#: hosts per statement: some 2 MB with long passwords
+BATCH = 1000
+
+_shapes: WeakKeyDictionary[psycopg.Connection[Any], dict[str, Shape]] = WeakKeyDictionary()
+
+
+def shape_of_connection(conn: psycopg.Connection[Any], schema: str = "public") -> Shape:
+    """Return what *conn*'s database has of what we use; read from the catalog once per connection.
+
+    :raises SchemaError: it is not an engine's database.
+    """
+    known = _shapes.setdefault(conn, {})
+    if schema not in known:
+        with reporting():
+            known[schema] = read_shape(conn, schema=schema)
+    return known[schema]
+
+
+def forget_shape(conn: psycopg.Connection[Any]) -> None:
+    """Read the catalog again at the next use: for whoever upgrades a database on a connection that goes on being used."""
+    _shapes.pop(conn, None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cluster:
+    """A cluster (``vds_groups``) that hosts belong to."""
+
+    id: UUID
+    name: str
+
+
+class _Reads:
+    """What both DAOs share: a connection, a cipher, and rows that become hosts."""
+
+    _view = False
+
+    def __init__(self, conn: psycopg.Connection[Any], cipher: Cipher | None = None, *, schema: str = "public") -> None:
+        self.conn = conn
+        self.cipher = cipher
+        self.schema = schema
+
+    @property
+    def shape(self) -> Shape:
+        """What the database has of what we use."""
+        return shape_of_connection(self.conn, self.schema)
+
+    def _named(self, name: str) -> sql.Identifier:
+        return sql.Identifier(self.schema, name)
+
+    def _rows(self, source: sql.Composable, parameters: Sequence[object] = (), *, passwords: bool = True) -> list[Row]:
+        query = sql.SQL("SELECT {} FROM {}").format(self.shape.selection(view=self._view, passwords=passwords), source)
+        with reporting(), self.conn.cursor(row_factory=tuple_row) as cursor:
+            return cursor.execute(query, parameters).fetchall()
+
+    def _read(self, source: sql.Composable, parameters: Sequence[object] = (), *, passwords: bool = True) -> list[Host]:
+        cipher = self.cipher
+        return [host_of(row, cipher) for row in self._rows(source, parameters, passwords=passwords)]
+
+    def _got(self, getter: str, arguments: Mapping[str, object], *, passwords: bool = True) -> list[Host]:
+        """Read through a getter of the engine, by name, ordered by the hosts' names."""
+        given = sql.SQL(", ").join(sql.SQL("{} => %s").format(sql.Identifier(name)) for name in arguments)
+        source = sql.SQL("{}({}) ORDER BY vds_name, vds_id").format(self._named(getter), given)
+        return self._read(source, list(arguments.values()), passwords=passwords)
+
+
+class VdsStaticDao(_Reads):
+    """Hosts as ``vds_static`` holds them, read and written through the engine's procedures.
+
+    :param conn: in autocommit or inside the caller's transaction: every method that writes is atomic either way.
+    :param cipher: how new passwords are stored and stored ones are read; None: nothing can be stored.
+
+    Passwords that are read stay as stored until ``reveal()`` and are written back unchanged.
+    """
+
+    def get(self, host_id: UUID) -> Host | None:
+        """Return the host of this id, or None."""
+        return next(iter(self._got("getvdsstaticbyvdsid", {"v_vds_id": host_id})), None)
+
+    def get_by_name(self, name: str) -> Host | None:
+        """Return the host of this name (``vds_name``), or None."""
+        return next(iter(self._got("getvdsstaticbyvdsname", {"v_vds_name": name})), None)
+
+    def get_by_ip(self, ip: str) -> list[Host]:
+        """Return the hosts whose *primary agent* has this address: the column ``ip``, which is not unique."""
+        return self._got("getvdsstaticbyip", {"v_ip": ip})
+
+    def get_all(self) -> list[Host]:
+        """Return every host, by name."""
+        return self._got("getallfromvdsstatic", {})
+
+    def get_all_for_cluster(self, cluster_id: UUID) -> list[Host]:
+        """Return the hosts of a cluster, by name."""
+        return self._got("getvdsstaticbyvdsgroupid", {"v_vds_group_id": cluster_id})
+
+    def get_many(self, *, ids: Iterable[UUID] = (), names: Iterable[str] = (), lock: bool = False) -> list[Host]:
+        """Return the hosts that have one of *ids* or one of *names*, in no order.
+
+        :param lock: nobody else can change them until the transaction ends.
+        """
+        source = sql.SQL("{} WHERE vds_id = ANY(%s) OR vds_name = ANY(%s)").format(self._named("vds_static"))
+        if lock:
+            source += sql.SQL(" ORDER BY vds_id FOR UPDATE")
+        return self._read(source, [list(ids), list(names)])
+
+    def each(self, *, names: Sequence[str] | None = None, batch: int = BATCH) -> Generator[Host, None, None]:
+        """Yield every host, or those of *names*, by name; holds *batch* hosts in memory and a transaction open.
+
+        Close it (``contextlib.closing``) where it is not read to the end.
+        """
+        source = sql.SQL("{} ORDER BY vds_name, vds_id").format(
+            self._named("vds_static")
+            if names is None
+            else sql.SQL("{} WHERE vds_name = ANY(%s)").format(self._named("vds_static"))
+        )
+        query = sql.SQL("SELECT {} FROM {}").format(self.shape.selection(), source)
+        with reporting(), self.conn.transaction(), self.conn.cursor("pmcompat_hosts", row_factory=tuple_row) as cursor:
+            cursor.itersize = batch
+            cursor.execute(query, [] if names is None else [list(names)])
+            for row in cursor:
+                yield host_of(row, self.cipher)
+
+    def clusters(self) -> list[Cluster]:
+        """Return the clusters, the oldest first."""
+        query = sql.SQL("SELECT vds_group_id, name FROM {} ORDER BY _create_date, name, vds_group_id").format(
+            self._named("vds_groups")
+        )
+        with reporting():
+            return [Cluster(id=id_, name=name) for id_, name in self.conn.execute(query)]
+
+    def save(self, host: Host) -> Host:
+        """Store a new host and return it as stored; see :meth:`save_many`."""
+        return self.save_many([host])[0]
+
+    def save_many(self, hosts: Iterable[Host], *, progress: Progress | None = None) -> list[Host]:
+        """Store new hosts in one transaction and return them with the ids they got.
+
+        The 3.1.0 procedures make the id themselves and *host.id* is not used. A host without a status begins in Maintenance.
+
+        :raises ModelError: a value no host may have, a name, address or unique id that is taken, a cluster that is not there.
+        :raises ConfigurationError: there is a password and no cipher.
+        :raises SchemaError: a secondary agent, and the database was not upgraded.
+        """
+        todo, saved = list(hosts), list[Host]()
+        with reporting(), self.conn.transaction():
+            for batch in _batches(todo):
+                rows = [self._checked(host) for host in batch]
+                statuses = [HostStatus.MAINTENANCE if host.status is None else host.status for host in batch]
+                ids = dao_write.insert(self.conn, self.shape, rows, [int(status) for status in statuses])
+                for host, new, status in zip(batch, ids, statuses, strict=True):
+                    saved.append(replace(host, id=new, status=status))
+                if progress:
+                    progress(len(saved), len(todo))
+        return saved
+
+    def update(self, host: Host, *, was: Host | None = None) -> None:
+        """Write every column of *host*; see :meth:`update_many`."""
+        self.update_many([host], was=None if was is None else [was])
+
+    def update_many(
+        self,
+        hosts: Iterable[Host],
+        *,
+        was: Iterable[Host] | None = None,
+        progress: Progress | None = None,
+        directly: bool = False,
+    ) -> None:
+        """Write every column of *hosts* in one transaction, through UpdateVdsStatic.
+
+        A host without a secondary agent has all seven of its columns cleared. ``status`` is never written (law F9).
+
+        :param was: the same hosts as they were read: a row that changed since is reported and nothing is written.
+        :param directly: one UPDATE per batch instead of the procedure, stamped like it: faster, and blind to what a site may
+            have added to its procedure.
+        :raises Overtaken: a row changed since *was* was read.
+        :raises ModelError: a host that is not there, or a value no host may have.
+        :raises ConfigurationError: there is a new password and no cipher.
+        :raises SchemaError: a secondary agent, and the database was not upgraded.
+        """
+        todo = list(hosts)
+        read = {host.id: host for host in was} if was is not None else None
+        write = dao_write.update_directly if directly else dao_write.update
+        done = 0
+        with reporting(), self.conn.transaction():
+            for batch in _batches(todo):
+                current = self._locked(batch, whole=read is not None)
+                if read is not None:
+                    self._check_unchanged(batch, read, current)
+                rows = [self._checked(host, current[host.id]) for host in batch]
+                write(self.conn, self.shape, rows)
+                done += len(batch)
+                if progress:
+                    progress(done, len(todo))
+
+    def remove(self, host_id: UUID) -> bool:
+        """Remove a host through the engine's procedures; return whether it was there.
+
+        :raises Refused: other rows (virtual machines) still refer to it.
+        """
+        with reporting(), self.conn.transaction():
+            return dao_write.delete(self.conn, self.shape, host_id)
+
+    def _locked(self, batch: Sequence[Host], *, whole: bool) -> dict[UUID, Row]:
+        """Lock the rows of *batch* in order of id and return them, whole or the id alone.
+
+        :raises ModelError: one is not there: UpdateVdsStatic would say nothing.
+        """
+        columns = self.shape.selection() if whole else sql.Identifier("vds_id")
+        query = sql.SQL("SELECT {} FROM {} WHERE vds_id = ANY(%s) ORDER BY vds_id FOR UPDATE").format(
+            columns, self._named("vds_static")
+        )
+        with self.conn.cursor(row_factory=tuple_row) as cursor:
+            found: dict[UUID, Row] = {row[0]: row for row in cursor.execute(query, [[host.id for host in batch]])}
+        for host in batch:
+            if host.id not in found:
+                raise ModelError(f"there is no host {host.name} with the id {host.id}", field="id", state="nothing was stored")
+        return found
+
+    def _check_unchanged(self, batch: Sequence[Host], read: Mapping[UUID, Host], current: Mapping[UUID, Row]) -> None:
+        for host in batch:
+            if host.id not in read:
+                raise ModelError(f"host {host.name} is not among those that were read", field="id", state="nothing was stored")
+            fields = differing(current[host.id], values_of(read[host.id], self.cipher))
+            if fields:
+                raise Overtaken(
+                    f"host {host.name} changed since it was read: {', '.join(fields)}",
+                    fields=fields,
+                    state="nothing was stored",
+                    fix="read it again and repeat the change",
+                )
+
+    def _checked(self, host: Host, current: Row | None = None) -> Row:
+        """Return the row of *host*; only what differs from the stored row has to be a value that a host may have.
+
+        :raises ModelError: the field is named, and the host.
+        """
+        try:
+            row = values_of(host, self.cipher)
+            try:
+                check(row, self.shape, own_type=self._own_type)
+            except (ModelError, SchemaError):
+                if current is None:
+                    raise
+                whole = current if len(current) > 1 else self._locked([host], whole=True)[host.id]
+                check(row, self.shape, was=whole, own_type=self._own_type)
+        except PmcompatError as error:
+            error.what = f"host {host.name}: {error.what}"
+            error.operands["host"] = host.name
+            raise
+        return row
+
+    def _own_type(self, name: str) -> bool:
+        """Tell whether a type is in the engine's own lists, a site's custom ones included (field failure B-77)."""
+        query = sql.SQL(
+            "SELECT option_value FROM {} WHERE option_name IN ('VdsFenceType', 'CustomVdsFenceType', 'FenceAgentMapping', "
+            "'CustomFenceAgentMapping')"
+        ).format(self._named("vdc_options"))
+        words = {word.split("=")[0].strip() for (text,) in self.conn.execute(query) for word in text.split(",")}
+        return name in words
+
+
+class VdsDao(_Reads):
+    """Hosts as the view ``vds`` shows them: with status and the cluster's name. Reads only.
+
+    With *user_id* the engine's own filter applies, no password column is even selected (two of the engine's getters would show
+    them, database facts §15.4), and options whose values are secrets are left out.
+    """
+
+    _view = True
+
+    def get(self, host_id: UUID, *, user_id: UUID | None = None) -> Host | None:
+        """Return the host of this id, or None where there is none or the user may not see it."""
+        return next(iter(self._seen("getvdsbyvdsid", {"v_vds_id": host_id}, user_id)), None)
+
+    def get_by_name(self, name: str) -> Host | None:
+        """Return the host of this name, or None."""
+        return next(iter(self._got("getvdsbyname", {"v_vds_name": name})), None)
+
+    def get_all(self, *, user_id: UUID | None = None) -> list[Host]:
+        """Return every host, or those that the user may see, by name."""
+        return self._seen("getallfromvds", {}, user_id)
+
+    def get_all_for_cluster(self, cluster_id: UUID, *, user_id: UUID | None = None) -> list[Host]:
+        """Return the hosts of a cluster, or those of them that the user may see, by name."""
+        return self._seen("getvdsbyvdsgroupid", {"v_vds_group_id": cluster_id}, user_id)
+
+    def get_all_with_power_management(self) -> list[Host]:
+        """Return the hosts whose power management is enabled, by name."""
+        source = sql.SQL("{} WHERE pm_enabled ORDER BY vds_name, vds_id").format(self._named("vds"))
+        return _once(self._read(source))
+
+    def get_many(self, names: Iterable[str]) -> list[Host]:
+        """Return the hosts of *names*, by name; a name that is not there is left out."""
+        source = sql.SQL("{} WHERE vds_name = ANY(%s) ORDER BY vds_name, vds_id").format(self._named("vds"))
+        return _once(self._read(source, [list(names)]))
+
+    def _seen(self, getter: str, arguments: Mapping[str, object], user_id: UUID | None) -> list[Host]:
+        given = {**arguments, "v_user_id": user_id, "v_is_filtered": user_id is not None}
+        hosts = _once(self._got(getter, given, passwords=user_id is None))
+        return hosts if user_id is None else [_without_secrets(host) for host in hosts]
+
+
+def _without_secrets(host: Host) -> Host:
+    """Return *host* without the options whose values are secrets; its passwords were never read."""
+    pm = host.power_management
+    agents = tuple(
+        replace(agent, options=agent.options and remove(agent.options, *_secret_names(agent.options.text)))
+        for agent in pm.agents
+    )
+    return replace(host, power_management=replace(pm, agents=agents))
+
+
+def _secret_names(text: str) -> list[str]:
+    return [name for name, _ in parse(text) if is_secret_option(name)]
+
+
+def _once(hosts: Iterable[Host]) -> list[Host]:
+    """Return each host once: the view shows a host twice that is mapped in two pools (database facts §1.6)."""
+    return list({host.id: host for host in hosts}.values())
+
+
+def _batches(hosts: Sequence[Host]) -> Iterator[Sequence[Host]]:
+    for start in range(0, len(hosts), BATCH):
+        yield hosts[start : start + BATCH]

@@ -1,0 +1,74 @@
+"""The database's errors as ours: one table, at the boundary.
+
+A server's message may quote a row, passwords included (``Failing row contains``), so only its primary line is ever passed
+on, and the foreign error is not chained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+import psycopg
+from psycopg import errors
+
+from pmcompat.db.connection import reporting_loss
+from pmcompat.db.rows import FIELDS
+from pmcompat.errors import ModelError, OperationFailed, PmcompatError, Refused, SchemaError
+
+_STATE = "nothing was stored: the transaction was rolled back"
+
+#: unique constraint → column, and the sentence
+_UNIQUE: Final[Mapping[str, str]] = {
+    "vds_static_vds_name_unique": "vds_name",
+    "vds_static_host_name_unique": "host_name",
+    "pk_vds_static": "vds_id",
+}
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Turn what the database refuses into errors of the house.
+
+    :raises ModelError: a value is taken or names nothing; the field is named.
+    :raises Refused: the role may not do this, or other rows still refer to the host.
+    :raises SchemaError: a procedure or column is not what the catalog said when the connection was new.
+    :raises OperationFailed: anything else the server reported.
+    :raises DatabaseUnreachable: the connection was lost.
+    """
+    try:
+        with reporting_loss():
+            yield
+    except psycopg.Error as error:
+        raise translated(error) from None
+
+
+def translated(error: psycopg.Error) -> PmcompatError:  # noqa: PLR0911 - a table: one line of answer per kind of error
+    """Return our error for *error*."""
+    why = error.diag.message_primary or type(error).__name__
+    match error:
+        case errors.UniqueViolation():
+            column = _UNIQUE.get(error.diag.constraint_name or "", "")
+            field = FIELDS.get(column, "name")
+            return ModelError(f"another host has this {field}", field=field, why=why, state=_STATE)
+        case errors.ForeignKeyViolation() if error.diag.constraint_name == "vds_groups_vds_static":
+            return ModelError("there is no such cluster", field="cluster_id", why=why, state=_STATE)
+        case errors.ForeignKeyViolation():
+            return Refused("other rows still refer to the host", why=why, state=_STATE)
+        case errors.InsufficientPrivilege() | errors.ReadOnlySqlTransaction():
+            return Refused(
+                "the database role may not do this", why=why, state=_STATE, fix="use a role with the engine's rights"
+            )
+        case errors.UndefinedFunction() | errors.UndefinedColumn() | errors.UndefinedTable() | errors.AmbiguousFunction():
+            return SchemaError(
+                "the database is not what it was when the connection was opened, or not an engine's",
+                why=why,
+                state=_STATE,
+                fix="run `pmcompat db status`, then connect anew",
+            )
+        case errors.IntegrityError() | errors.DataError():
+            column = error.diag.column_name or ""
+            return ModelError("the database refused a value", field=FIELDS.get(column, column or "?"), why=why, state=_STATE)
+        case _:
+            return OperationFailed("the database reported an error", why=why, state=_STATE)

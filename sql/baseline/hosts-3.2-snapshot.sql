@@ -1,0 +1,6 @@
+-- Hosts for a database made by 3.2-snapshot.sql. See shared/hosts.sql for what they are.
+--
+--     PGOPTIONS='-c pmcompat.hosts=20' psql -1 -v ON_ERROR_STOP=1 -f sql/baseline/hosts-3.2-snapshot.sql
+\ir shared/hosts.sql
+\ir 3.2-snapshot/hosts.sql
+\ir shared/hosts_around.sql
