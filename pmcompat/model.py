@@ -295,6 +295,8 @@ class AgentResult:
     fault: AgentFault | None = None
     #: True where a sent command's effect was not settled by any later status read
     unsettled: bool = False
+    #: an ``on`` or ``off`` was taken by the device, or may have reached it
+    sent: bool = False
 
     def as_json(self) -> dict[str, object]:
         """Return plain values in the shape DESIGN §5 gives."""

@@ -34,6 +34,8 @@ class Command:
     action: Action
     #: seconds to let pass first: waiting is data
     after: float = 0.0
+    #: seconds the answer may take once it was sent; None: what whoever drives the flow allows the agent
+    within: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class Event:
     """Something that happened to one request."""
 
     request: Request
-    #: seconds since the executor took the request up
+    #: seconds since the request was accepted
     at: float
 
 
@@ -88,7 +88,7 @@ class Answered(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Noticed(Event):
-    """The flow drew a conclusion: a level confirmed or failed, a later level used, an ``on`` sent again …"""
+    """The flow drew a conclusion: a level confirmed or failed, a later level used, an ``on`` sent again."""
 
     remark: Remark
 

@@ -1,0 +1,292 @@
+"""The power verbs from the outside: a real process, a real database, a simulated rack."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pmcompat.db.cipher import PlainCipher
+from pmcompat.db.dao import VdsStaticDao
+from pmcompat.model import Agent, Options, PowerManagement, Secret
+
+RACK = """
+[[device]]
+address = "psu-a"
+users = { admin = "s3cr3t" }
+settle_off = %(settle)s
+[[device]]
+address = "psu-b"
+users = { admin = "s3cr3t" }
+settle_off = %(settle)s
+[device.faults]
+ignores = { off = %(ignores)d }
+[[device]]
+address = "psu-dead"
+users = { admin = "s3cr3t" }
+[device.faults]
+unreachable = true
+[[device]]
+address = "psu-c"
+users = { admin = "other" }
+"""
+
+
+def agents(*names: str, password: str = "s3cr3t", concurrent: bool = True) -> PowerManagement:
+    found = tuple(
+        Agent(type="ipmilan", address=name, username="admin", password=Secret(password), options=Options("lanplus=1"), order=i)
+        for i, name in enumerate(names, 1)
+    )
+    return PowerManagement(enabled=True, agents=found, concurrent=concurrent and len(found) > 1)
+
+
+@pytest.fixture
+def site(pm_database: Any, tmp_path: Path) -> Iterator[Site]:
+    database = pm_database("3.1.0", hosts=4, upgraded=True)
+    with database.connect() as conn:
+        dao = VdsStaticDao(conn, PlainCipher())
+        hosts = sorted(dao.get_all(), key=lambda host: host.name)
+        settings = {
+            "dual": agents("psu-a", "psu-b"),
+            "fallback": agents("psu-dead", "psu-a", concurrent=False),
+            "wrong": agents("psu-c"),
+            "bare": PowerManagement(),
+        }
+        for host, (name, power) in zip(hosts, settings.items(), strict=True):
+            import dataclasses
+
+            dao.update(dataclasses.replace(host, name=name, power_management=power))
+        conn.execute("UPDATE vds_dynamic SET status = 2")
+        conn.commit()
+    yield Site(database.dsn, tmp_path)
+
+
+class Site:
+    """A database with four hosts, and a rack file."""
+
+    def __init__(self, dsn: str, where: Path) -> None:
+        self.dsn, self.where = dsn, where
+        self.rack(settle=0, ignores=0)
+
+    def rack(self, *, settle: float, ignores: int) -> None:
+        (self.where / "rack.toml").write_text(RACK % {"settle": settle, "ignores": ignores})
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("PMCOMPAT", "PG"))},
+            "PMCOMPAT_DSN": self.dsn,
+            "PMCOMPAT_CIPHER": "plain",
+            "PMCOMPAT_SIMULATE": str(self.where / "rack.toml"),
+            "XDG_STATE_HOME": str(self.where / "state"),
+            "NO_COLOR": "1",
+        }
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pmcompat", *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=60)
+        assert "s3cr3t" not in out + err
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def sql(self, query: str) -> list[Any]:
+        import psycopg
+
+        with psycopg.connect(self.dsn, autocommit=True) as conn:
+            return conn.execute(query).fetchall()
+
+
+def lines(result: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_restart_as_json_is_one_line_of_the_promised_shape(site: Site) -> None:
+    result = site.run("host", "restart", "dual", "--json", "--yes")
+    assert result.returncode == 0, result.stderr
+    (found,) = lines(result)
+    assert {
+        "host": "dual",
+        "operation": "restart",
+        "succeeded": True,
+        "power": "on",
+        "degraded": False,
+    }.items() <= found.items()
+    assert found["mode"] == "concurrent"
+    assert found["seconds"] < 1
+    assert [set(agent) for agent in found["agents"]] == [{"order", "type", "address", "asked", "reached", "power", "error"}] * 2
+    assert all(agent["reached"] is True and agent["error"] is None for agent in found["agents"])
+    history = site.run("host", "history", "dual", "--json")
+    assert found["operation_id"] in history.stdout
+
+
+def test_without_a_terminal_a_change_needs_yes_and_a_look_does_not(site: Site) -> None:
+    refused = site.run("host", "stop", "dual")
+    assert refused.returncode == 9
+    assert "--yes" in refused.stderr
+    assert site.run("host", "status", "dual").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("stop", "fallback", "--yes"), 0, "was used because"),
+        (("stop", "wrong", "--yes"), 6, "wrong"),
+        (("stop", "bare", "--yes"), 9, "disabled"),
+        (("stop", "nobody", "--yes"), 3, "there is no host 'nobody'"),
+        (("stop", "--yes"), 3, "--all"),
+        (("stop", "dual", "--yes", "--deadline", "1"), 9, "shorter than one confirmation"),
+        (("resume", "dual", "--yes"), 9, "nothing to resume"),
+        (("status", "--all"), 6, "left out"),
+        (("status", "--cluster", "nowhere"), 3, "cluster"),
+    ],
+)
+def test_exit_codes(site: Site, arguments: tuple[str, ...], code: int, said: str) -> None:
+    result = site.run("host", *arguments)
+    assert result.returncode == code, result.stdout + result.stderr
+    assert said in result.stdout + result.stderr
+
+
+def test_an_ignored_off_is_failed_with_the_state_known(site: Site) -> None:
+    site.rack(settle=0, ignores=-1)
+    result = site.run("host", "stop", "dual", "--yes", "--json", "--delay", "0.2", "--retries", "3")
+    assert result.returncode == 1
+    (found,) = lines(result)
+    assert found["power"] == "on"
+    assert any("half done" in note for note in found["notes"])
+
+
+def test_the_engines_status_and_quiet_time_hold(site: Site) -> None:
+    site.sql("UPDATE vds_dynamic SET status = 3 RETURNING 1")
+    assert site.run("host", "stop", "dual", "--yes").returncode == 9
+    assert site.run("host", "restart", "dual", "--yes").returncode == 0
+    again = site.run("host", "restart", "dual", "--yes")
+    assert again.returncode == 9
+    assert "quiet time is 180 s" in again.stderr
+    assert site.run("host", "restart", "dual", "--yes", "--quiet-time", "0").returncode == 0
+    assert site.run("host", "stop", "dual", "--yes", "--force").returncode == 0
+
+
+def test_all_hosts_are_one_json_line_each(site: Site) -> None:
+    result = site.run("host", "stop", "--all", "--yes", "--json")
+    found = {line["host"]: line for line in lines(result)}
+    assert set(found) == {"dual", "fallback", "wrong", "bare"}
+    assert found["dual"]["succeeded"]
+    assert found["bare"]["error"]["code"] == "refused"
+    assert result.returncode == 6
+
+
+def test_the_storm_brake_refuses_a_cluster(site: Site) -> None:
+    result = site.run("host", "stop", "dual", "fallback", "wrong", "--yes", "--json", "--storm-percent", "50")
+    assert result.returncode == 9
+    assert all("too much at once" in line["error"]["what"] for line in lines(result))
+
+
+def test_explain_touches_nothing(site: Site) -> None:
+    result = site.run("host", "restart", "dual", "--explain")
+    assert result.returncode == 0
+    assert [line.split()[-1] for line in result.stdout.splitlines() if "t+" in line and "status" not in line] == [
+        "off",
+        "off",
+        "on",
+        "on",
+    ]
+    assert site.sql("SELECT count(*) FROM pmcompat.operations") == [(0,)]
+
+
+def test_verbose_in_a_pipe_is_a_line_per_event(site: Site) -> None:
+    result = site.run("host", "restart", "dual", "--yes", "-v")
+    sent = [line for line in result.stderr.splitlines() if line.endswith((": off sent", ": on sent"))]
+    assert [line.split()[-2] for line in sent] == ["off", "off", "on", "on"]
+
+
+def test_without_a_journal_in_the_database_a_file_keeps_it(site: Site) -> None:
+    result = site.run("host", "restart", "dual", "--yes", "--no-journal")
+    assert result.returncode == 0
+    assert site.sql("SELECT count(*) FROM pmcompat.operations") == [(0,)]
+    assert "restart" in (site.where / "state/pmcompat/journal.jsonl").read_text()
+
+
+def test_one_agent_is_tested_also_where_power_management_is_off(site: Site) -> None:
+    site.sql("UPDATE vds_static SET pm_enabled = false RETURNING 1")
+    result = site.run("agent", "test", "fallback", "--agent", "secondary", "--json")
+    assert result.returncode == 0
+    assert lines(result)[0]["power"] == "on"
+    dead = site.run("agent", "test", "fallback", "--agent", "primary", "--json")
+    assert dead.returncode == 4
+    assert lines(dead)[0]["fault"] == "unreachable"
+    assert site.run("agent", "test", "wrong", "--agent", "secondary").returncode == 3
+
+
+def test_types_are_listed_per_profile(site: Site) -> None:
+    names = [line["type"] for line in lines(site.run("agent", "types", "--profile", "3.2", "--json"))]
+    assert {"ipmilan", "apc", "ilo4"} <= set(names)
+    assert site.run("agent", "types", "--profile", "9").returncode == 3
+
+
+def begun(site: Site, action: str = "off") -> None:
+    """Wait until the journal has heard of the action."""
+    give_up = time.monotonic() + 20
+    while time.monotonic() < give_up:
+        if site.sql(f"SELECT 1 FROM pmcompat.operation_events WHERE action = '{action}' LIMIT 1"):
+            return
+        time.sleep(0.02)
+    pytest.fail("nothing happened")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_mid_restart_gives_the_power_back(site: Site, number: signal.Signals) -> None:
+    site.rack(settle=1.5, ignores=0)
+    process = site.start("host", "restart", "dual", "--yes", "--json")
+    begun(site)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    found = json.loads(out)
+    assert found["ended_by"] == number.name, err
+    assert found["succeeded"]
+    assert found["power"] == "on"
+    assert process.returncode == 0
+
+
+def test_after_a_kill_the_next_operation_says_uncertain_and_a_person_can_settle_it(site: Site) -> None:
+    site.rack(settle=60, ignores=0)
+    process = site.start("host", "restart", "dual", "--yes", "--json")
+    begun(site)
+    refused = site.run("host", "stop", "dual", "--yes")
+    assert refused.returncode == 9
+    assert str(process.pid) in refused.stderr
+    process.kill()
+    process.communicate(timeout=30)
+    site.rack(settle=0, ignores=0)
+    result = site.run("host", "restart", "dual", "--yes", "--json")
+    assert result.returncode == 0, result.stderr
+    assert lines(result)[0]["notes"][0].startswith("uncertain until now: a restart by")
+
+
+def test_confirm_settles_under_the_persons_name(site: Site) -> None:
+    site.rack(settle=60, ignores=0)
+    process = site.start("host", "restart", "dual", "--yes", "--json")
+    begun(site)
+    process.kill()
+    process.communicate(timeout=30)
+    assert site.run("host", "confirm", "dual").returncode == 9
+    result = site.run("host", "confirm", "dual", "--yes")
+    assert result.returncode == 0, result.stderr
+    assert "1 records" in result.stderr
+    assert "confirm" in site.run("host", "history", "dual").stdout
