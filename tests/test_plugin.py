@@ -17,7 +17,7 @@ from pmcompat.errors import ConfigurationError, SchemaError
 def test_the_plugin_imports_nothing_heavy() -> None:
     """Pytest loads it in every run of every project on the machine."""
     text = (
-        "import pytest, sys; before = set(sys.modules); import pmcompat.testing;"
+        "import pytest, sys; before = set(sys.modules); import pmcompat.testing.plugin;"
         "heavy = {'psycopg', 'lxml', 'pyghmi', 'testing.postgresql', 'pg8000', 'yoyo', 'hypothesis', 'jinja2'};"
         "sys.exit(', '.join(heavy & set(sys.modules) - before) or 0)"
     )

@@ -166,6 +166,12 @@ class ServerSession(serversession.ServerSession):  # type: ignore[misc] # as abo
         if payload:
             super().send_payload(payload, *args, **options)
 
+    def _got_rmcp_openrequest(self, data: bytearray) -> None:
+        # a client that starts anew speaks in clear again
+        self.integrityalgo = self.confalgo = self.sequencenumber = self.sessionid = 0
+        self.remseqnumber = None
+        super()._got_rmcp_openrequest(data)
+
     def _got_rakp1(self, data: bytearray) -> None:
         name, role = bytes(data[28:]).decode(errors="replace"), data[24] & 0b111
         known = self.bmc.machine.users.get(name)
