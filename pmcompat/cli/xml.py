@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import stat
 import sys
@@ -30,7 +31,7 @@ _LARGE = 16 << 20
 LIMITS = "Limits"
 
 File = Annotated[str, typer.Argument(metavar="[FILE|-]", help="The document; - is stdin.")]
-MaxDepth = Annotated[int, typer.Option("--max-depth", min=1, help="How deep elements may nest.", rich_help_panel=LIMITS)]
+MaxDepth = Annotated[int, typer.Option("--max-depth", min=8, help="How deep elements may nest.", rich_help_panel=LIMITS)]
 MaxToken = Annotated[
     int, typer.Option("--max-token", min=1024, help="Bytes of one tag, comment or instruction.", rich_help_panel=LIMITS)
 ]
@@ -76,12 +77,38 @@ def translate(
     from pmcompat.documents.translation import Translator
 
     limits = Limits(document=max_size, depth=max_depth, token=max_token, fragment=max_fragment, problems=max_problems)
-    translator = Translator(to=to, profile=profile, precedence=precedence, lossy=lossy, limits=limits)
+
+    def make() -> Translator:
+        return Translator(to=to, profile=profile, precedence=precedence, lossy=lossy, limits=limits)
+
+    gc.disable()  # nothing here is cyclic, and the process ends after this
     with _located(file), _source(file) as source, _sink(output) as sink:
-        for chunk in _chunks(source):
-            sink(translator.feed(chunk))
-        sink(translator.finish())
+        translator = _halves(source, output, make, sink) if max_size is None else None
+        if translator is None:
+            translator = make()
+            for chunk in _chunks(source):
+                sink(translator.feed(chunk))
+            sink(translator.finish())
     _report(file, translator, to=to, profile=profile, json=json, to_stdout=output == "-")
+
+
+def _halves(source: BinaryIO, output: str, make: Callable[[], Translator], sink: Callable[[bytes], Any]) -> Translator | None:
+    """Translate a large file into a file with two processes; None where one is the better number, and nothing was done."""
+    target = Path(os.path.realpath(output))
+    if output == "-" or sys.stderr.isatty() or not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
+        return None
+    if target.exists() and not target.is_file():
+        return None
+    from pmcompat.documents.halves import LEAST, find_cut, translate_halves
+
+    if os.fstat(source.fileno()).st_size < LEAST:
+        return None
+    make()  # wrong names are refused before anything is read
+    cut = find_cut(source)
+    if cut is None:
+        return None
+    with tempfile.TemporaryFile(dir=target.parent) as spool:
+        return translate_halves(source, cut, make, sink, spool)
 
 
 def _report(file: str, translator: Translator, *, to: str, profile: str, json: bool, to_stdout: bool) -> None:

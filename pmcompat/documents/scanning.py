@@ -40,7 +40,10 @@ _FOREIGN = {
 _PM = "power_management"
 #: what a plain power_management may have: hosts/host/power_management/agents/agent/options/option; name, value
 _PLAIN_DEPTH, _PLAIN_ATTRIBUTES = 7, 2
+_AFTER_NAME = frozenset("> \t\r\n")
 _TAG = b"<power_management"
+_PLAIN_URI = re.compile(r"[A-Za-z0-9:/._#~?=&+@,-]+")
+_IN_HOSTS, _IN_HOST = ("hosts", "host", _PM), ("host", _PM)
 _StartHandler = Callable[[str, list[str]], None]
 
 
@@ -74,7 +77,7 @@ Wanted = Callable[[tuple[str, ...]], bool]
 
 def power_managements(path: tuple[str, ...]) -> bool:
     """Tell whether *path* is one of the places that are translated (api facts §4)."""
-    return path in {("hosts", "host", _PM), ("host", _PM), (_PM,)}
+    return path in {_IN_HOSTS, _IN_HOST, (_PM,)}
 
 
 def hosts(path: tuple[str, ...]) -> bool:
@@ -92,8 +95,10 @@ def _local(path: list[str]) -> tuple[str, ...]:
     return tuple(step.rpartition(":")[2] for step in path)
 
 
-def _escape(value: str) -> str:
-    return value.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+def _declared(prefixes: dict[str, str]) -> str:
+    """Return the declarations as attributes. What no parser takes for a name only has to be bound: its name is replaced."""
+    names = {key: value if _PLAIN_URI.fullmatch(value) else "urn:name" for key, value in prefixes.items()}
+    return "".join(f' {key}="{value.replace("&", "&amp;")}"' for key, value in names.items())
 
 
 def sniff(head: bytes) -> str | None:
@@ -140,12 +145,15 @@ class Scanner:
         self._answer = False
         self._managed = False
         self._in_section = False
+        self._plain_members = False  # members of the root that are hosts need no more than to be counted
         self._open: Span | None = None
         self._spans: list[Span] = []
         self.data = b""
         self.base = 0
         #: name of the root element once it was seen
         self.root = ""
+        #: where its start tag begins
+        self.root_at = 0
         #: its attributes: name, value, name, value …
         self.root_attributes: list[str] = []
         parser = expat.ParserCreate()
@@ -157,7 +165,7 @@ class Scanner:
             parser.SetReparseDeferralEnabled(False)
         self._parser = parser
         self._start_handler, self._end_handler, self._depth = self._handlers()
-        self._listen()
+        parser.StartElementHandler, parser.EndElementHandler = self._start_handler, self._end_handler
 
     # ------------------------------------------------------------------ what the caller does
 
@@ -182,15 +190,23 @@ class Scanner:
         return self._parser.CurrentLineNumber
 
     @property
+    def between_members(self) -> bool:
+        """Whether all that was fed is parsed and ends between two members of ``<hosts>``."""
+        if self._depth() != 1 or self.root != "hosts" or self._foreign[1] or self._in_section:
+            return False
+        return self._parser.CurrentByteIndex == self.fed
+
+    @property
     def settled(self) -> int:
         """Offset before which no further span can begin or end: those bytes are free to go."""
         if self._open:
             return self._open.start
         return max(self._parser.CurrentByteIndex, self.base)
 
-    def feed(self, chunk: bytes) -> list[Span]:
+    def feed(self, chunk: bytes, *, last: bool = False) -> list[Span]:
         """Parse *chunk* and return the spans that ended in it. The first chunk holds at least four bytes if the document does.
 
+        :param last: nothing follows; close() is called next.
         :raises DocumentError: malformed, hostile, or beyond a limit.
         """
         if not self.fed:
@@ -203,7 +219,10 @@ class Scanner:
         begin = len(self.data) - len(chunk)
         if self._plain is not None and self.narrow:
             begin = self._jump(self._plain, begin)
-        self._parse(self.data[begin:] if begin else self.data)
+        rest = self.data[begin:] if begin else self.data
+        if last and self._nothing_left_in(rest):
+            self._parser.StartElementHandler = self._parser.EndElementHandler = None
+        self._parse(rest)
         if self._open and self.fed - self._open.start > self._whole:
             self._too_large(self._open)
         if self.fed - self._parser.CurrentByteIndex > self._limits.token:
@@ -218,6 +237,7 @@ class Scanner:
         stands at the beginning of what it has not completed. Only a CDATA section it completes piece by piece.
         """
         data, base, parser, find = self.data, self.base, self._parser, self.data.find
+        spans, listening = self._spans, self._start_handler
         hit = find(_TAG, begin)
         while hit >= 0:
             self._parse(data[begin:hit])
@@ -230,23 +250,41 @@ class Scanner:
                 if after - hit > self._whole:
                     break  # refused where it is looked at singly
                 self._managed = True
-                line = parser.CurrentLineNumber
-                self._be_quiet()
+                steps = _IN_HOSTS if len(self._path) == 2 else _IN_HOST
+                spans.append(
+                    Span(base + hit, base + after, steps, self._member, self._answer, parser.CurrentLineNumber, "", match)
+                )
+                parser.StartElementHandler = parser.EndElementHandler = None
                 self._parse(data[hit:after])
-                self._listen()
+                parser.StartElementHandler, parser.EndElementHandler = listening, self._end_handler
                 begin = after
-                steps = (*self._path[:2], _PM) if self._depth() == 2 else ("host", _PM)
-                self._spans.append(Span(base + hit, base + after, steps, self._member, self._answer, line, "", match))
             hit = find(_TAG, after)
         return begin
+
+    def _nothing_left_in(self, rest: bytes) -> bool:
+        """Tell whether the end of a ``<host>`` can be left to the parser: no other power_management, and no limit in reach.
+
+        Every attribute has a ``=`` and every level a ``<``, so that counting them is enough.
+        """
+        return (
+            self._managed
+            and self.root == "host"
+            and self._depth() == 1
+            and self.narrow
+            and rest.find(_TAG[1:]) < 0
+            and rest.count(b"=") <= self._limits.attributes
+            and rest.count(b"<") - rest.count(b"</") < self._limits.depth
+        )
 
     @property
     def _inside_host(self) -> bool:
         """Whether the parser stands in a host that had no power_management yet, and that is in no namespace."""
-        depth = self._depth()
-        if depth == 0 or depth > 2 or self._managed or self._open or self._foreign[depth] or self._in_section:
+        if self._managed or self._open or self._in_section:
             return False
-        return self._path == (["host"] if depth == 1 else ["hosts", "host"])
+        depth = self._depth()
+        if depth == 2:
+            return self._path == ["hosts", "host"] and not self._foreign[2]
+        return depth == 1 and self.root == "host" and not self._foreign[1]
 
     def close(self) -> None:
         """Say that the document ends here.
@@ -265,12 +303,6 @@ class Scanner:
             raise DocumentError(what, line=error.lineno, offset=self._parser.ErrorByteIndex, path=self._where()) from None
         except (ValueError, LookupError, UnicodeError):
             self._refuse("the bytes do not fit the encoding of the document", fix=_ACCEPTED)
-
-    def _listen(self) -> None:
-        self._parser.StartElementHandler, self._parser.EndElementHandler = self._start_handler, self._end_handler
-
-    def _be_quiet(self) -> None:
-        self._parser.StartElementHandler = self._parser.EndElementHandler = None
 
     def _handlers(self) -> tuple[_StartHandler, Callable[[str], None], Callable[[], int]]:
         """Return the two handlers, and what tells the depth: almost every element costs a counter and two comparisons."""
@@ -300,6 +332,15 @@ class Scanner:
     def _start(self, name: str, attributes: list[str], depth: int) -> None:
         """Note an element of the first three levels, and begin a span if it is wanted."""
         path = self._path
+        if depth == 2 and name == "host" and self._plain_members:
+            keys = attributes[::2]
+            if "xmlns" not in "".join(keys):  # the common case of what follows
+                path[1:] = ("host",)
+                self._member += 1
+                self._answer = "href" in keys
+                self._managed = self._foreign[2] = self._defaults[2] = False
+                self._prefixes[2] = self._prefixes[1]
+                return
         path[depth - 1 :] = [name]
         prefix, _, local = name.rpartition(":")
         self._defaults[depth] = self._defaults[depth - 1]
@@ -311,7 +352,8 @@ class Scanner:
                 break
         self._foreign[depth] = self._foreign[depth - 1] or bool(prefix) or self._defaults[depth]
         if depth == 1:
-            self.root, self.root_attributes = name, attributes
+            self._plain_members = not (self._foreign[1] or self._wanted((name, "host")))
+            self.root, self.root_attributes, self.root_at = name, attributes, self._parser.CurrentByteIndex
         if depth < 3 and local == "host":
             self._member += 1
             self._answer = "href" in keys
@@ -336,7 +378,7 @@ class Scanner:
             if self._managed:
                 self._refuse("power_management stands twice in one host")
             self._managed = True
-        around = "".join(f' {key}="{_escape(value)}"' for key, value in self._prefixes[depth - 1].items())
+        around = _declared(self._prefixes[depth - 1])
         at, line = self._parser.CurrentByteIndex, self._parser.CurrentLineNumber
         self._open = Span(at, at, tuple(self._path), self._member, self._answer, line, around)
 
@@ -354,12 +396,13 @@ class Scanner:
     def _end_of_element(self, offset: int, name: str) -> int:
         """Return where the element ends whose end event came at *offset*."""
         at = offset - self.base
-        opening = f"</{name}".encode(self.codec)
-        if not self.data.startswith(opening, at):  # an empty-element tag: the offset points behind it already
-            return offset
-        close = ">".encode(self.codec)
-        at = self.data.index(close, at + len(opening))
-        while (at - (offset - self.base)) % len(close):  # half of one character and half of the next
+        opening, close = f"</{name}".encode(self.codec), ">".encode(self.codec)
+        after = at + len(opening)
+        follows = self.data[after : after + len(close)].decode(self.codec, "replace")
+        if not self.data.startswith(opening, at) or follows not in _AFTER_NAME:
+            return offset  # an empty-element tag: the offset points behind it already, maybe at the end tag of its parent
+        at = self.data.index(close, after)
+        while (at - after) % len(close):  # half of one character and half of the next
             at = self.data.index(close, at + 1)
         return self.base + at + len(close)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 
 from pmcompat.documents.limits import DEFAULT, Limits
 from pmcompat.documents.patterns import Cuts, Quick, holds_password
@@ -105,7 +106,7 @@ class Translator:
         self._precedence = precedence
         self._lossy = lossy
         self._limits = limits
-        self._quick = Quick(self._form, profile)
+        self._quick = _quick(self._form, profile)
         self._scanner = Scanner(limits=limits, plain=self._quick.pattern)
         self._sent = 0
         self._waiting: list[bytes] = []
@@ -119,6 +120,11 @@ class Translator:
         self.found = 0
         #: power managements that were changed
         self.changed = 0
+
+    @property
+    def narrow(self) -> bool:
+        """Whether a byte below 128 always is the ASCII character it looks like."""
+        return self._scanner.narrow
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -145,14 +151,38 @@ class Translator:
         self._waiting, self._waiting_size = [data[whole:]], len(data) - whole
         return self._take(data if whole == len(data) else data[:whole])
 
+    def pause(self) -> tuple[bytes, bool]:
+        """Parse all that was fed; return what is ready, and whether the document may be taken up elsewhere from here.
+
+        It may where it stands between two members of ``<hosts>`` and nothing was found that must be refused.
+        """
+        return self._take(self._collected()), self._scanner.between_members and not self._refused
+
+    def _collected(self) -> bytes:
+        """Return what waits to be parsed; it waits no longer."""
+        data, self._waiting, self._waiting_size = b"".join(self._waiting), [], 0
+        return data
+
+    def remarks(self) -> Counter[str]:
+        """Return how often each warning was found; what is lost or refused is not in it."""
+        return Counter(self._warnings.seen)
+
+    def adopt(self, found: int, changed: int, remarks: Counter[str]) -> bool:
+        """Count what another translator found in the rest of the document; False if that needs places it does not know."""
+        if any(self._warnings.seen[message] < self._limits.problems for message in remarks):
+            return False
+        self.found += found
+        self.changed += changed
+        self._warnings.seen.update(remarks)
+        return True
+
     def finish(self) -> bytes:
         """Say that the document is complete; return the rest of the output.
 
         :raises DocumentError: malformed, hostile or invalid; every problem found is in ``problems``.
         :raises LossRefused: the form cannot hold everything and *lossy* was not said.
         """
-        rest = self._take(b"".join(self._waiting))
-        self._waiting, self._waiting_size = [], 0
+        rest = b"".join(self._step(self._collected(), last=True))
         try:
             self._scanner.close()
         except DocumentError as error:
@@ -182,11 +212,11 @@ class Translator:
             return b"".join(self._step(data))
         return b"".join(part for at in range(0, len(data), grain) for part in self._step(data[at : at + grain]))
 
-    def _step(self, chunk: bytes) -> list[bytes]:
+    def _step(self, chunk: bytes, *, last: bool = False) -> list[bytes]:
         """Parse some bytes and return the parts of the output that are settled by them."""
         scanner = self._scanner
         try:
-            spans = scanner.feed(chunk)
+            spans = scanner.feed(chunk, last=last)
         except DocumentError as error:
             self._raise_problems(error)
             raise
@@ -196,16 +226,18 @@ class Translator:
         for span in spans:
             self.found += 1
             start, end = span.start - base, span.end - base
-            match = span.plain or (self._quick.pattern.fullmatch(data, start, end) if scanner.narrow else None)
+            match = None
+            if scanner.narrow and end - start < 4 * self._limits.elements:  # of a larger one the elements are counted first
+                match = span.plain or self._quick.pattern.fullmatch(data, start, end)
             cuts = None if match is None else self._quick.translate(match)
             if match is None or cuts is None:
                 cuts = ((start, end, self._thorough(data[start:end], span)),)
             elif span.answer and holds_password(match):
                 self._warnings.add(PASSWORD_IN_ANSWER, span)
             self.changed += bool(cuts)
-            for first, last, raw in cuts:
-                parts += (data[sent:first], raw)
-                sent = last
+            for cut, to, raw in cuts:
+                parts += (data[sent:cut], raw)
+                sent = to
         settled = scanner.settled
         parts.append(data[sent : settled - base])
         self._sent = settled
@@ -277,9 +309,11 @@ class Translator:
         )
 
 
+_quick = cache(Quick)
 PASSWORD_IN_ANSWER = "an answer of an engine holds a password; it stays as it is"  # noqa: S105  # a sentence, not a password
 
 
+@cache
 def _checked(to: Form | str, profile: str, precedence: str) -> Form:
     """Return the wanted form; refuse names that do not exist and a form the profile lacks."""
     if to not in set(Form):

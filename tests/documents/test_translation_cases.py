@@ -47,7 +47,7 @@ AGENT = "<agents><agent type='apc'><address>a</address><order>1</order></agent><
     [
         b"<action><power_management><address>a</address></power_management><status><state>on</state></status></action>",
         b"<action><host><power_management><address>a</address></power_management></host></action>",
-        b"<c><power_managers><power_management type='apc'><options><option type='int'/></options></power_management></power_managers></c>",
+        b"<c><power_managers><power_management type='apc'><options/></power_management></power_managers></c>",
         b"<host><power_management_states/></host>",
         b"<hosts><host><hook><host><power_management><address>a</address></power_management></host></hook></host></hosts>",
         b"<host><!-- <power_management><address>a</address></power_management> --></host>",
