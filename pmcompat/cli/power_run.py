@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -104,6 +105,9 @@ def run(wish: Wish, choice: Choice, access: Access) -> int:
 
 
 async def _run(wish: Wish, choice: Choice, access: Access) -> int:
+    # until the executor works, Ctrl-C ends the command as it ends any other: at the question too
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     drivers = _drivers(wish.simulate)
     try:
         read = _read(wish, choice, access)
@@ -212,7 +216,7 @@ def _explain(wish: Wish, read: _Read) -> int:
 async def _execute(wish: Wish, choice: Choice, access: Access, read: _Read, drivers: dict[str, Driver]) -> int:
     from pmcompat.cli.power_view import listener, show_report
 
-    on_event, view = listener(read.hosts, json=wish.json, verbose=_verbose())
+    on_event, view, drawing = listener(read.hosts, json=wish.json, verbose=_verbose())
     policy = Policy(
         quiet_time=read.quiet_time,
         hosts_at_once=wish.hosts_at_once,
@@ -228,8 +232,7 @@ async def _execute(wish: Wish, choice: Choice, access: Access, read: _Read, driv
         policy=policy,
         patience=read.patience,
     )
-    codes = []
-    reports: list[Report] = []
+    codes, unshown = [], []
     async with executor:
         _end_on_signals(executor)
         with view:
@@ -242,13 +245,12 @@ async def _execute(wish: Wish, choice: Choice, access: Access, read: _Read, driv
                 sizes=read.sizes,
             ):
                 codes.append(_code(report, monitor=choice.many))
-                if wish.json:
-                    output.print_json(report.as_json())
-                reports.append(report)
-    if not wish.json or len(reports) == 1:
-        for report in reports:
-            if not wish.json or report.error is not None:
-                show_report(report)
+                if drawing:
+                    unshown.append(report)
+                else:
+                    show_report(report, json=wish.json)
+    for report in unshown:
+        show_report(report, json=wish.json)
     return codes[0] if len(read.hosts) == 1 else code_of_several(codes)
 
 
@@ -386,7 +388,7 @@ def ask_agent(name: str, rank: str, access: Access, *, simulate: str | None, jso
         found["fault"] = result.fault.kind.value if result.fault else None
         output.print_json(found)
     else:
-        show_report(report)
+        show_report(report, json=False)
     return code_of(report.outcome)
 
 

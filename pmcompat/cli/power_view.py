@@ -10,10 +10,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from uuid import UUID
 
-from pmcompat.cli.output import err, out, say
+from pmcompat.cli.output import err, out, print_json, say
 from pmcompat.fence.events import Answered, Began, Ending, Event, Finished, Noticed, Sent, agent_name
 from pmcompat.fence.executor import Report
 from pmcompat.fence.flow.explain import Row
+from pmcompat.fence.scribe import Listener
 from pmcompat.model import Agent, AgentFault, Host, Outcome
 
 #: agents beyond which the live table shows counts instead of a row each
@@ -116,25 +117,25 @@ class LiveTable:
         return table
 
 
-def listener(hosts: list[Host], *, json: bool, verbose: bool) -> tuple[Any, AbstractContextManager[None]]:
-    """Return who hears the events, and what to enter while they come."""
+def listener(hosts: list[Host], *, json: bool, verbose: bool) -> tuple[Listener | None, AbstractContextManager[None], bool]:
+    """Return who hears the events, what to enter while they come, and whether that draws on the terminal."""
     if verbose:
         lines = Lines()
-        return lines, lines
+        return lines, lines, False
     if not json and err().is_terminal and hosts:
         table = LiveTable(hosts)
-        return table, table
-    return None, nullcontext()
+        return table, table, True
+    return None, nullcontext(), False
 
 
-def show_report(report: Report) -> None:
-    """Print what became of one host."""
+def show_report(report: Report, *, json: bool) -> None:
+    """Print what became of one host; an error goes to stderr, as JSON also to stdout."""
+    if json:
+        print_json(report.as_json())
     if report.error is not None:
         say("\n".join(report.error.lines()))
-        return
-    outcome = report.outcome
-    if outcome is not None:
-        _show_outcome(report, outcome)
+    elif report.outcome is not None and not json:
+        _show_outcome(report, report.outcome)
 
 
 def _show_outcome(report: Report, outcome: Outcome) -> None:

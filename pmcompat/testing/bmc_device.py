@@ -25,7 +25,7 @@ from pyghmi.ipmi import bmc
 from pyghmi.ipmi.private import constants, serversession
 from pyghmi.ipmi.private import session as library
 
-from pmcompat.fence.drivers.ipmi_worker import prepare
+from pmcompat.fence.drivers.ipmi_worker_link import prepare
 
 PRIVILEGES = {"callback": 1, "user": 2, "operator": 3, "admin": 4}
 #: completion codes and RMCP+ status codes

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +52,7 @@ def agents(*names: str, password: str = "s3cr3t", concurrent: bool = True) -> Po
 
 
 @pytest.fixture
-def site(pm_database: Any, tmp_path: Path) -> Iterator[Site]:
+def site(pm_database: Any, tmp_path: Path) -> Site:
     database = pm_database("3.1.0", hosts=4, upgraded=True)
     with database.connect() as conn:
         dao = VdsStaticDao(conn, PlainCipher())
@@ -61,12 +64,10 @@ def site(pm_database: Any, tmp_path: Path) -> Iterator[Site]:
             "bare": PowerManagement(),
         }
         for host, (name, power) in zip(hosts, settings.items(), strict=True):
-            import dataclasses
-
             dao.update(dataclasses.replace(host, name=name, power_management=power))
         conn.execute("UPDATE vds_dynamic SET status = 2")
         conn.commit()
-    yield Site(database.dsn, tmp_path)
+    return Site(database.dsn, tmp_path)
 
 
 class Site:
@@ -290,3 +291,45 @@ def test_confirm_settles_under_the_persons_name(site: Site) -> None:
     assert result.returncode == 0, result.stderr
     assert "1 records" in result.stderr
     assert "confirm" in site.run("host", "history", "dual").stdout
+
+
+def at_a_terminal(site: Site, keys: bytes, *arguments: str) -> tuple[int, str]:
+    """Run a command at a pseudo-terminal, press *keys* when it asks, and return its exit code and all that was shown."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pmcompat", *arguments],
+        env={**site.environment, "TERM": "xterm", "COLUMNS": "120"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - the test has no threads
+    )
+    os.close(terminal)
+    shown = b""
+    try:
+        while data := os.read(controller, 4096):
+            shown += data
+            if b"[y/N]" in data:
+                os.write(controller, keys)
+    except OSError:  # the other end closed: the process is gone
+        pass
+    finally:
+        os.close(controller)
+    return process.wait(30), shown.decode()
+
+
+def test_at_a_terminal_it_asks_and_draws_a_row_per_agent(site: Site) -> None:
+    site.rack(settle=0.5, ignores=0)
+    code, shown = at_a_terminal(site, b"y\n", "host", "restart", "dual")
+    assert code == 0, shown
+    assert "Restart dual (MAINTENANCE)?" in shown
+    assert "status" in shown
+    assert "dual: restart done, power on" in shown
+
+
+@pytest.mark.parametrize(("keys", "code"), [(b"n\n", 9), (b"\x03", 130)])
+def test_at_a_terminal_no_and_ctrl_c_mean_no(site: Site, keys: bytes, code: int) -> None:
+    found, shown = at_a_terminal(site, keys, "host", "stop", "dual")
+    assert found == code, shown
+    assert site.sql("SELECT count(*) FROM pmcompat.operations") == [(0,)]

@@ -88,11 +88,14 @@ def _raise(found):
         raise DocumentError(found[0].message, line=found[0].line, path=found[0].path)
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("name", HOSTILE)
+#: valid, and no larger than a host may be: not hostile to those who read it whole
+_HARMLESS = {("200000 options", "validate")}
+
+
+@pytest.mark.parametrize(
+    ("name", "reader"), [(name, reader) for name in HOSTILE for reader in READERS if (name, reader) not in _HARMLESS]
+)
 def test_hostile_input_is_refused_with_a_place_in_bounded_time(name, reader):
-    if (name, reader) == ("200000 options", "validate"):
-        pytest.skip("valid, and no larger than a host may be")
     begun = time.process_time()
     with pytest.raises(DocumentError) as refused:
         READERS[reader](HOSTILE[name])

@@ -51,8 +51,8 @@ class UdpProxy:
     def run(self, front: socket.socket) -> None:
         dice = random.Random(self.seed)
         number = itertools.count()
-        held: list[tuple[float, int, socket.socket, bytes, object]] = []
-        backs: dict[object, socket.socket] = {}
+        held: list[tuple[float, int, socket.socket, bytes, tuple[str, int] | None]] = []
+        backs: dict[tuple[str, int], socket.socket] = {}
         try:
             while not self._stop.is_set():
                 wait = min(max(held[0][0] - time.monotonic(), 0), 0.05) if held else 0.05
@@ -66,7 +66,8 @@ class UdpProxy:
                         if sender not in backs:
                             backs[sender] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
                             backs[sender].connect(("127.0.0.1", self.target))
-                        out, to = backs[sender], None
+                        out = backs[sender]
+                        to: tuple[str, int] | None = None
                         lose, self.weather.lose_requests = self.weather.lose_requests, max(self.weather.lose_requests - 1, 0)
                     else:
                         self.replies += 1
@@ -80,7 +81,7 @@ class UdpProxy:
                 while held and held[0][0] <= time.monotonic():
                     _, _, out, packet, to = heapq.heappop(held)
                     with contextlib.suppress(OSError):
-                        out.send(packet) if to is None else out.sendto(packet, to)  # type: ignore[arg-type]
+                        out.send(packet) if to is None else out.sendto(packet, to)
         finally:
             for back in backs.values():
                 back.close()

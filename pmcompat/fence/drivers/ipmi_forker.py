@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 
 from pmcompat.fence.drivers.ipmi_wire import BROKEN, REAP, SPAWN
 
@@ -30,9 +31,10 @@ def main(descriptor: int) -> int:
     control = socket.socket(fileno=descriptor)
     harden()
     try:
-        from pmcompat.fence.drivers import ipmi_worker
+        from pmcompat.fence.drivers.ipmi_worker import serve
+        from pmcompat.fence.drivers.ipmi_worker_link import prepare
 
-        ipmi_worker.prepare()
+        prepare()
     except Exception as error:  # noqa: BLE001 - whatever it is, the driver must be told
         control.send(BROKEN + f"{type(error).__name__}: {error}".encode()[:500])
         return 1
@@ -43,7 +45,7 @@ def main(descriptor: int) -> int:
         if not message:
             break
         if message == SPAWN and descriptors:
-            _fork(descriptors[0], control, children, ipmi_worker.serve)
+            _fork(descriptors[0], control, children, serve)
         elif message.startswith(REAP):
             _reap(int(message.removeprefix(REAP)), children)
     _end(children)
@@ -62,7 +64,7 @@ def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
-def _fork(descriptor: int, control: socket.socket, children: set[int], serve: object) -> None:
+def _fork(descriptor: int, control: socket.socket, children: set[int], serve: Callable[[socket.socket], None]) -> None:
     """Make a worker that talks on *descriptor*. A fork that fails closes it, and the driver sees that."""
     parent = os.getpid()
     try:
@@ -78,7 +80,7 @@ def _fork(descriptor: int, control: socket.socket, children: set[int], serve: ob
     with contextlib.suppress(BaseException):  # nothing of a worker may run on in the forker's frames
         control.close()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == parent and callable(serve):
+        if os.getppid() == parent:
             serve(socket.socket(fileno=descriptor))
             code = 0
     os._exit(code)

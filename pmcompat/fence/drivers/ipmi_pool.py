@@ -107,14 +107,7 @@ class Pool:
         if self._closed:
             return
         self._closed = True
-        for timer in (self._tick, self._trimming):
-            if timer is not None:
-                timer.cancel()
-        for worker in list(self._busy):
-            self._kill(worker)
-        for queue in (self._begun, self._new):
-            while queue:
-                self._settle(queue.popleft(), self._unusable())
+        self._stop_work()
         if self._burial is not None:
             await self._burial
         if self._forker is None:
@@ -125,6 +118,16 @@ class Pool:
         for worker in list(self._workers):
             self._gone(worker)  # its socket closes: it closes its session and ends
         await self._forker.close()
+
+    def _stop_work(self) -> None:
+        for timer in (self._tick, self._trimming):
+            if timer is not None:
+                timer.cancel()
+        for worker in list(self._busy):
+            self._kill(worker)
+        for queue in (self._begun, self._new):
+            while queue:
+                self._settle(queue.popleft(), self._unusable())
 
     def _unusable(self) -> AgentFault:
         if self._broken:

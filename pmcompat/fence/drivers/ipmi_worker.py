@@ -1,48 +1,32 @@
-"""One worker: one IPMI session at a time, one order at a time. The only client file that imports pyghmi.
+"""One worker: one IPMI session at a time, one order at a time.
 
-What lives here: what pyghmi 1.6.19 needs to be trusted with somebody's power (fencing facts §9.1, by defect number), and the
-exchange of packets inside a session. Who works when, and for how long, is decided by the driver at the other end of the socket.
+What lives here: logging in, reading the status, sending ``on`` and ``off``, and the words for what went wrong. Single packets
+are :mod:`~pmcompat.fence.drivers.ipmi_worker_link`'s; who works when, and for how long, is decided by the driver at the other
+end of the socket.
 
-* #1 credentials are bytes. #10 ``_Link`` never shares a session: each one is made anew.
-* #2 lost wake-ups: pyghmi's I/O thread is never started; :func:`prepare` lets the caller itself wait for packets. Nothing else
-  is patched, and only in a version known to have that shape.
-* #6 the suite is chosen by the agent's option, and an answer in another suite than the one offered is seen.
-* #7 pyghmi would send a chassis command again whenever a reply is late. Here ``on`` and ``off`` leave once; only after a status
-  read in the same session was answered and shows that nothing happened do they leave again (see :func:`_control`).
-* #8 every wait has an end. #9 a session lives for one command and a short linger.
-
-Only ``on`` and ``off`` are ever sent: never reset, cycle, diag or boot.
+Only ``on`` and ``off`` are ever sent: never reset, cycle, diag or boot. They leave once; only after a status read in the same
+session was answered and shows that nothing happened do they leave again (:func:`_control`). A session lives for one command
+and a short linger (fencing facts §9.1 #7, #9).
 """
-
-# ruff: noqa: SLF001 - pyghmi's wait loop and login steps have no public names; this file is where they are known
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import select
 import socket
 import time
-from importlib.metadata import version
-from typing import Any, Self
-
-from pyghmi.ipmi.private import session as library
+from typing import Any
 
 from pmcompat.fence.drivers.ipmi_door import Door
 from pmcompat.fence.drivers.ipmi_wire import LONGEST, Order, Report, decode_order, encode, from_the_wire
+from pmcompat.fence.drivers.ipmi_worker_link import NO_SUITE, Link
 from pmcompat.model import FaultKind
-
-#: pyghmi releases whose wait loop is the one replaced below
-KNOWN = ("1.6.",)
 
 # NetFn and command numbers (IPMI 2.0 appendix G)
 _CHASSIS, _APPLICATION = 0, 6
 _CHASSIS_STATUS, _CHASSIS_CONTROL, _SET_PRIVILEGE = 1, 2, 0x3B
 _CONTROL = {"off": 0, "on": 1}
 _USER = 2
-#: RAKP status codes (IPMI 2.0 table 13-15): invalid role, unauthorized role
-_NO_ROLE = (0x09, 0x0A)
 _NODE_BUSY, _NO_PRIVILEGE = 0xC0, 0xD4
 #: completion codes that say the command was not carried out; with any other it may have been
 _NOT_DONE = {
@@ -64,14 +48,11 @@ _LOGIN_ERRORS = (
     ("Invalid integrity check", FaultKind.REFUSED, "the password or the key Kg is wrong"),
 )
 _FULL = "Insufficient resources"
-_NO_SUITE = ("No Cipher suite", "Invalid authentication alg", "Invalid integrity alg", "No matching", "Invalid confidentiality")
 
 #: seconds before the deadline at which the worker gives up by itself: the session is closed and no process is killed
 _MARGIN = 0.03
 #: seconds a login may take once the device answers at all
 _LOGIN = 8.0
-#: seconds after which an unanswered packet of a login is sent again, at most
-_LONGEST_PATIENCE = 2.5
 #: seconds without any reply after which a session counts as lost
 _SILENCE = 3.0
 #: seconds a device may take to answer an ``on`` or ``off`` before its status is looked at
@@ -94,181 +75,9 @@ class _Failed(Exception):
         self.lost = lost
 
 
-def prepare() -> None:
-    """Make pyghmi work without its I/O thread (defect 2).
-
-    :raises RuntimeError: a pyghmi of another shape.
-    """
-    found = version("pyghmi")
-    if not found.startswith(KNOWN) or library._io_wait.__code__.co_varnames[:3] != ("timeout", "myaddr", "evq"):
-        raise RuntimeError(f"pyghmi {found} is not a release this driver knows (1.6.x)")
-    library.iothread = _NO_THREAD
-    library.iothreadready = True
-    library._io_wait = _wait
-    library._monotonic_time = time.monotonic  # its own clock ticks every 10 ms
-
-
-_NO_THREAD = object()
-
-
-def _wait(timeout: float, _address: object = None, _events: object = None) -> None:
-    """Wait for packets in the thread that wants them, and hand them to their sessions."""
-    if select.select(library.iosockets, (), (), max(timeout, 0))[0]:
-        library._io_graball(library.iosockets, {})
-
-
-class _Link(library.Session):  # type: ignore[misc] # pyghmi ships no types
-    """One RMCP+ session to one BMC. Made anew for each login; never shared."""
-
-    def __new__(cls, _door: Door, _patience: float) -> Self:
-        return object.__new__(cls)
-
-    def __init__(self, door: Door, patience: float) -> None:
-        self.door = door
-        self.forbidsock: list[socket.socket] = []
-        self.up = False
-        self.answered = False
-        self.error = ""
-        self.offers = 0
-        self.mismatch = False
-        #: a command was slow to be answered: a copy of it may still be on its way
-        self.suspect = False
-        self.patience = patience
-        super().__init__(
-            bmc=door.host,
-            userid=door.username.encode(errors="surrogateescape"),
-            password=door.password.reveal().encode(errors="surrogateescape"),
-            port=door.port,
-            kg=bytes.fromhex(door.kg.reveal()) if door.kg else None,
-            onlogon=self._told,
-            privlevel=door.privilege,
-        )
-
-    @property
-    def is_trying(self) -> bool:
-        """Whether the login has neither succeeded nor failed."""
-        return not self.up and not self.error
-
-    def _told(self, outcome: dict[str, Any]) -> None:
-        self.error = self.error or str(outcome.get("error", ""))
-
-    def _initsession(self) -> None:
-        super()._initsession()
-        self.timeout = self.patience
-        self.offers = 0
-        if self.door.suite == 3 or self.mismatch:
-            self.attemptedhash = 1
-
-    def _timedout(self) -> None:
-        # pyghmi waits a whole second longer each time. A lost packet needs no longer wait; a slow device does: see `_late`.
-        self.patience = min(self.patience * random.uniform(1.0, 1.2), _LONGEST_PATIENCE)  # noqa: S311 - spreads retries
-        self.timeout = self.patience - 1
-        super()._timedout()
-
-    def _late(self, data: bytearray) -> bool:
-        """Tell whether *data* answers a request that another has already followed: then the device needs more time."""
-        if data[0] == self.rmcptag:
-            return False
-        self.patience = min(self.patience * 1.6, _LONGEST_PATIENCE)
-        return True
-
-    def _get_channel_auth_cap(self) -> None:
-        # The driver has asked this already, and whoever answered speaks IPMI 2.0: a round trip less, in each new attempt.
-        self.ipmiversion = 2.0
-        self._open_rmcpplus_request()
-
-    def _open_rmcpplus_request(self) -> None:
-        # A device that is silent about suite 17, or answers in suite 3 whatever was offered (defect 6), gets suite 3.
-        self.offers += 1
-        if self.door.suite is None and self.offers > 2:
-            self.attemptedhash = 1
-        super()._open_rmcpplus_request()
-
-    def _got_rmcp_response(self, data: bytearray) -> int | None:
-        if self._late(data) or self.sessioncontext != "OPENSESSION":
-            return None
-        self.answered = True
-        offered = 3 if self.attemptedhash == 256 else 1
-        if data[1] == 0 and data[16:17] != bytes([offered]):
-            self.mismatch = True
-            if self.door.suite is None and offered == 3:
-                self.attemptedhash = 1
-                self._open_rmcpplus_request()
-            else:
-                self.onlogon({"error": _NO_SUITE[0]})
-            return None
-        if data[1] != 0 and self.door.suite is not None and self.attemptedhash == 256:
-            self.attemptedhash = 0  # no falling back: the operator chose the suite
-        answer: int | None = super()._got_rmcp_response(data)
-        return answer
-
-    def _got_rakp2(self, data: bytearray) -> int | None:
-        # No level was asked for: take the highest this user may have. pyghmi knows one of the two refusals, and one step.
-        if self._late(data):
-            return None
-        refused = self.sessioncontext == "EXPECTINGRAKP2" and data[1] in _NO_ROLE
-        if refused and self.autopriv and self.privlevel > _USER:
-            self.privlevel -= 1
-            self.login()
-            return None
-        answer: int | None = super()._got_rakp2(data)
-        return answer
-
-    def _req_priv_level(self) -> None:
-        # pyghmi would wait here, inside its own packet handler; the level is asked for by `_log_in`.
-        self.logged = 1
-        self.logging = False
-        self.logoutexpiry = None
-        self.up = True
-        self.onlogon({"success": True})
-
-    def advance(self, until: float) -> None:
-        """Handle packets, and send unanswered ones of the login again, until *until* or until something happened."""
-        self.logontries = 9  # the end is the deadline's business, not a count
-        library.Session.wait_for_rsp(max(until - time.monotonic(), 0))
-
-    def send(self, netfn: int, command: int, data: tuple[int, ...], replies: list[dict[str, Any]]) -> None:
-        """Send one request once; its reply will be appended to *replies*."""
-        self.seqlun: int = (self.seqlun + 1) & 0x3F
-        self.incommand = False
-        self.raw_command(netfn, command, data=data, retry=False, callback=replies.append)
-
-    def reply(self, command: int, replies: list[dict[str, Any]], until: float) -> dict[str, Any] | None:
-        """Return the reply to *command*, or None if none came before *until*."""
-        while True:
-            for reply in replies:
-                if reply.get("command") == command:
-                    return reply
-            if time.monotonic() >= until:
-                return None
-            library.Session.wait_for_rsp(max(until - time.monotonic(), 0))
-
-    def ask(self, netfn: int, command: int, data: tuple[int, ...], *, patience: float, until: float) -> dict[str, Any] | None:
-        """Send a request that changes nothing, again and again, until it is answered; None if it was not."""
-        self.request_entry.clear()  # a late reply to an older question is no answer to this one
-        replies: list[dict[str, Any]] = []
-        while time.monotonic() < until:
-            self.send(netfn, command, data, replies)
-            found = self.reply(command, replies, min(time.monotonic() + patience, until))
-            if found is not None:
-                return found
-            patience = min(patience * 2, 1.0)
-        return None
-
-    def end(self) -> None:
-        """Close the session, without waiting for the device's consent."""
-        self.incommand = False
-        with contextlib.suppress(Exception):
-            self.logout(False) if self.up else self._mark_broken()
-        library.Session.waiting_sessions.clear()  # one session per process: nobody else waits
-        library.Session.keepalive_sessions.clear()
-        library.Session.bmc_handlers.clear()
-
-
-def _log_in(door: Door, *, connect: float, patience: float, until: float) -> _Link:
+def _log_in(door: Door, *, connect: float, patience: float, until: float) -> Link:
     """Return an open session at the privilege asked for; *connect* seconds without any answer are enough."""
-    library._io_graball(library.iosockets, {})  # late packets of an earlier session are no sign of life
-    link = _Link(door, patience)
+    link = Link(door, patience)
     silent = min(time.monotonic() + connect, until)
     try:
         while link.is_trying and time.monotonic() < (until if link.answered else silent):
@@ -281,7 +90,7 @@ def _log_in(door: Door, *, connect: float, patience: float, until: float) -> _Li
     return link
 
 
-def _check_login(link: _Link) -> None:
+def _check_login(link: Link) -> None:
     """Raise what a login failed of."""
     if link.error:
         raise _refusal(link.error, link.door)
@@ -292,7 +101,7 @@ def _check_login(link: _Link) -> None:
 def _refusal(text: str, door: Door) -> _Failed:
     if _FULL in text:
         return _Failed(FaultKind.FAILED, "the device has no free session", full=True)
-    if any(part in text for part in _NO_SUITE):
+    if any(part in text for part in NO_SUITE):
         return _Failed(FaultKind.UNSUPPORTED, f"the device refuses cipher suite {door.suites}; set the option cipher")
     for part, kind, message in _LOGIN_ERRORS:
         if part in text:
@@ -300,14 +109,14 @@ def _refusal(text: str, door: Door) -> _Failed:
     return _Failed(FaultKind.FAILED, f"login failed: {text[:200]}")
 
 
-def _unfinished(link: _Link) -> _Failed:
-    if not link.answered:
-        return _Failed(FaultKind.UNREACHABLE, "the device does not answer")
+def _unfinished(link: Link) -> _Failed:
     offered = f"cipher suite {link.door.suites} was offered"
+    if not link.answered:
+        return _Failed(FaultKind.UNREACHABLE, f"the device answers no login ({offered})")
     return _Failed(FaultKind.TIMEOUT, f"the device answers but the login did not come to an end ({offered})")
 
 
-def _take_privilege(link: _Link, *, patience: float, until: float) -> None:
+def _take_privilege(link: Link, *, patience: float, until: float) -> None:
     """Ask for the level the login was made with: a session starts as USER whatever the user may."""
     reply = link.ask(_APPLICATION, _SET_PRIVILEGE, (link.privlevel,), patience=patience, until=until)
     while reply is not None and reply["code"] and link.autopriv and link.privlevel > _USER:
@@ -319,7 +128,7 @@ def _take_privilege(link: _Link, *, patience: float, until: float) -> None:
         raise _Failed(FaultKind.REFUSED, f"the user may not have privilege level {link.privlevel}")
 
 
-def _status(link: _Link, *, patience: float, until: float) -> str:
+def _status(link: Link, *, patience: float, until: float) -> str:
     """Return ``on`` or ``off``. A busy device is asked again: a status read changes nothing."""
     busy_until = min(until, time.monotonic() + _BUSY)
     while True:
@@ -336,7 +145,7 @@ def _status(link: _Link, *, patience: float, until: float) -> str:
     return "on" if reply["data"][0] & 1 else "off"
 
 
-def _control(link: _Link, action: str, *, patience: float, until: float) -> None:
+def _control(link: Link, action: str, *, patience: float, until: float) -> None:
     """Send ``on`` or ``off`` and return when the device took it.
 
     No reply within a second: the status is read in the same session. A device that answers it has had the command, or the
@@ -354,14 +163,14 @@ def _control(link: _Link, action: str, *, patience: float, until: float) -> None
         if reply is not None:
             if reply["code"]:
                 raise _completion(reply["code"], control=True)
-            link.suspect = number > 1 or time.monotonic() - now >= _CONTROL_REPLY
+            link.suspect |= number > 1 or time.monotonic() - now >= _CONTROL_REPLY
             return
         if time.monotonic() >= until:
             break
     raise _Failed(FaultKind.TIMEOUT, f"no answer to {action}: it may have acted", sent=True, lost=True)
 
 
-def _look(link: _Link, action: str, replies: list[dict[str, Any]], *, patience: float, until: float) -> dict[str, Any] | None:
+def _look(link: Link, action: str, replies: list[dict[str, Any]], *, patience: float, until: float) -> dict[str, Any] | None:
     """Return the late reply to a chassis command, or one of our own if the power is as wanted; None if neither."""
     quiet = min(until, time.monotonic() + _SILENCE)
     while time.monotonic() < quiet:
@@ -391,7 +200,7 @@ class _Worker:
 
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
-        self.link: _Link | None = None
+        self.link: Link | None = None
         self.idle_until = 0.0
         self.sending = False
 
@@ -405,7 +214,7 @@ class _Worker:
             try:
                 report = self.obey(order)
             except _Failed as failed:
-                if failed.lost:
+                if failed.lost or (self.link is not None and self.link.suspect):
                     self.hang_up()
                 report = {"fault": failed.kind.value, "message": str(failed), "sent": failed.sent, "full": failed.full}
             except Exception as error:  # noqa: BLE001 - pyghmi raises what it likes; its text may quote what it was given
@@ -443,12 +252,20 @@ class _Worker:
             raise _Failed(FaultKind.TIMEOUT, "the deadline passed before the command was sent")
         self.sending = True
         self.tell({"id": order["id"], "sending": True})
-        _control(link, order["do"], patience=order["patience"], until=until)
+        try:
+            _control(link, order["do"], patience=order["patience"], until=until)
+        except _Failed as failed:
+            if failed.kind is not FaultKind.REFUSED:
+                raise
+            # A copied packet of the login can set a session back to the level of a USER. Refused is not done: ask again.
+            link.suspect = True
+            _take_privilege(link, patience=order["patience"], until=until)
+            _control(link, order["do"], patience=order["patience"], until=until)
         if link.suspect:
             self.hang_up()
         return {"accepted": True}
 
-    def enter(self, door: Door, order: Order, until: float) -> tuple[_Link, bool]:
+    def enter(self, door: Door, order: Order, until: float) -> tuple[Link, bool]:
         """Return the open session through *door*, or a new one, and whether it is new."""
         if self.link is not None and self.link.door == door:
             return self.link, False

@@ -47,6 +47,13 @@ class TestTheContractOnFenceX(DriverContract):
 
 @needs_fence_agents
 class TestTheContractOnFenceDummy(DriverContract):
+    """Debian's fence_dummy switches a file: it knows no network and no password."""
+
+    test_a_silent_device_is_answered_for_before_the_deadline = None
+    test_a_silent_device_does_not_delay_another = None
+    test_a_wrong_password_is_refused_and_never_shown = None
+    test_an_address_that_cannot_be_reached_is_a_fault_and_nothing_was_sent = None
+
     @pytest.fixture
     def bench(self, tmp_path: Path) -> Bench:
         watched = Program(tmp_path, "fence_watched", FENCE_WATCHED)
@@ -75,6 +82,11 @@ class TestTheContractOnFenceDummy(DriverContract):
 class TestTheContractOnFenceRedfish(DriverContract):
     """A device with HTTPS and basic authentication of its own, behind Debian's fence_redfish."""
 
+    # it says the same for a wrong password as for other refusals, and a silent device is shown with fence_ipmilan
+    test_a_silent_device_is_answered_for_before_the_deadline = None
+    test_a_silent_device_does_not_delay_another = None
+    test_a_wrong_password_is_refused_and_never_shown = None
+
     @pytest.fixture
     def bench(self, tmp_path: Path) -> Iterator[Bench]:
         def agent(port: int) -> Agent:
@@ -100,6 +112,10 @@ class TestTheContractOnFenceRedfish(DriverContract):
 @pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 class TestTheContractOnFenceIpmilan(DriverContract):
     """fence_ipmilan says the same for a wrong password and a wrong outlet (fencing facts §8.3), so neither is claimed."""
+
+    test_a_wrong_password_is_refused_and_never_shown = None
+    # a closed port costs the program its own 20 s: the silent device stands for both
+    test_an_address_that_cannot_be_reached_is_a_fault_and_nothing_was_sent = None
 
     @pytest.fixture
     def bench(self) -> Iterator[Bench]:
