@@ -7,11 +7,11 @@ What lives here: reading, laying over, deciding what is new, writing in one tran
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Literal
 from uuid import UUID, uuid4
 
-from pmcompat.db.dao import Progress, VdsStaticDao
+from pmcompat.db.dao import Progress, VdsStaticDao, collector_paused
 from pmcompat.db.rows import is_uuid
 from pmcompat.documents.reading import read_hosts
 from pmcompat.documents.values import Form, HostElement
@@ -29,11 +29,17 @@ class HostReport:
     action: Literal["created", "updated", "unchanged"]
     #: the host's id; of a host that is to be created on a dry run, None
     id: UUID | None
-    changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()
     #: agents that the document, or with ``--semantics profile`` its release, removes
     cleared: tuple[str, ...] = ()
     line: int = 0
+    _before: Host | None = field(default=None, repr=False, compare=False)
+    _after: Host | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """Return the fields that differ; made when it is asked for, since thousands of new hosts are mostly counted."""
+        return () if self.action == "unchanged" or self._after is None else changes(self._before, self._after)
 
     def as_json(self) -> dict[str, object]:
         """Return plain values; nothing secret in them."""
@@ -96,8 +102,8 @@ def import_hosts(
     :raises ConfigurationError: a password and no cipher; no such profile or semantics.
     :raises SchemaError: a secondary agent, and the database was not upgraded; or there is no such cluster.
     """
-    elements = list(read_hosts(source, profile=profile))
-    with dao.conn.transaction(force_rollback=dry_run):
+    with collector_paused(), dao.conn.transaction(force_rollback=dry_run):
+        elements = list(read_hosts(source, profile=profile))
         planned = _planned(dao, elements, profile=profile, cluster=cluster, semantics=semantics)
         if clearing and (losing := [report for report in map(_report, planned) if report.cleared]):
             clearing(losing)
@@ -229,10 +235,11 @@ def _report(plan: _Planned, host_id: UUID | None = None) -> HostReport:
         name=host.name,
         action=action,
         id=host_id or (stored.id if stored else None),
-        changes=() if action == "unchanged" else changes(stored, host),
         notes=notes,
         cleared=plan.laid.cleared,
         line=plan.element.line,
+        _before=stored,
+        _after=host,
     )
 
 

@@ -25,8 +25,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from pmcompat.db import cipher_keys
+from pmcompat.db.baseline import made_by_init
 from pmcompat.errors import ConfigurationError, CredentialError, ModelError
 from pmcompat.model import Secret
+
+NAMES = ("engine", "fernet", "plain")
 
 #: characters; what the engine's own form and entity accept (field failure B-115)
 LONGEST_PASSWORD = 50
@@ -382,6 +386,54 @@ class CipherSettings:
     passphrase: Secret | None = None
 
 
+def load(settings: CipherSettings) -> Cipher | None:
+    """Return the cipher that *settings* name or imply; None where they say nothing.
+
+    :raises ConfigurationError: an unknown name, or key material that is missing, unreadable or contradictory.
+    """
+    match settings.cipher or _implied(settings):
+        case "engine":
+            return _engine_cipher(settings)
+        case "fernet" if settings.key is not None:
+            return FernetCipher(*cipher_keys.fernet_keys(settings.key))
+        case "fernet":
+            raise ConfigurationError(
+                "the fernet cipher needs a file of keys", state="nothing was done", fix="give --key FILE, one key per line"
+            )
+        case "plain":
+            return PlainCipher()
+        case None:
+            return None
+        case unknown:
+            raise ConfigurationError(
+                f"there is no cipher {unknown!r}", state="nothing was done", fix=f"choose one of {', '.join(NAMES)}"
+            )
+
+
+def _implied(settings: CipherSettings) -> str | None:
+    if settings.cert is not None:
+        return "engine"
+    if settings.key is None:
+        return None
+    return "fernet" if cipher_keys.is_fernet_file(settings.key) else "engine"
+
+
+def _engine_cipher(settings: CipherSettings) -> EngineCipher:
+    if settings.cert is None and settings.key is None:
+        raise ConfigurationError(
+            "the engine cipher needs the engine's certificate or its key",
+            state="nothing was done",
+            fix="give --cert FILE (enough to store passwords) or --key FILE (needed to use them)",
+        )
+    public = cipher_keys.public_key(settings.cert) if settings.cert else None
+    if settings.key is None:
+        return EngineCipher(public)
+    private, public_of_store = cipher_keys.private_key(settings.key, settings.passphrase)
+    if public_of_store is not None:
+        EngineCipher(public_of_store, private)  # a keystore whose certificate is not its key's is refused
+    return EngineCipher(public, private)
+
+
 def choose(settings: CipherSettings, conn: psycopg.Connection[Any], *, schema: str = "public") -> Cipher | None:
     """Return the cipher of DESIGN §5: the one named; else that of the key given; else plain in a database `db init` made.
 
@@ -389,11 +441,7 @@ def choose(settings: CipherSettings, conn: psycopg.Connection[Any], *, schema: s
 
     :raises ConfigurationError: an unknown name, or key material that is missing, unreadable or contradictory.
     """
-    from pmcompat.db.cipher_keys import load
-
     chosen = load(settings)
     if chosen is not None:
         return chosen
-    from pmcompat.db.baseline import made_by_init
-
     return PlainCipher() if made_by_init(conn, schema=schema) else None

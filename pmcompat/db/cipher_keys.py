@@ -13,46 +13,19 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key, pkcs12
 
-from pmcompat.db.cipher import Cipher, CipherSettings, EngineCipher, FernetCipher, PlainCipher
 from pmcompat.errors import ConfigurationError
 from pmcompat.model import Secret
 
-NAMES = ("engine", "fernet", "plain")
 #: more than any key file has; a wrong path must not fill the memory
 _LARGEST_FILE = 1 << 20
 
 
-def load(settings: CipherSettings) -> Cipher | None:
-    """Return the cipher that *settings* name or imply; None where they say nothing.
+def is_fernet_file(path: Path) -> bool:
+    """Tell whether *path* is a file of Fernet keys rather than an engine's key.
 
-    :raises ConfigurationError: an unknown name, or key material that is missing, unreadable or contradictory.
+    :raises ConfigurationError: the file cannot be read.
     """
-    name = settings.cipher or _implied(settings)
-    if name not in {None, *NAMES}:
-        raise ConfigurationError(
-            f"there is no cipher {name!r}", state="nothing was done", fix=f"choose one of {', '.join(NAMES)}"
-        )
-    if name == "engine":
-        return engine_cipher(cert=settings.cert, key=settings.key, passphrase=settings.passphrase)
-    if name == "fernet":
-        if settings.key is None:
-            raise ConfigurationError(
-                "the fernet cipher needs a file of keys", state="nothing was done", fix="give --key FILE, one key per line"
-            )
-        return FernetCipher(*fernet_keys(settings.key))
-    return PlainCipher() if name == "plain" else None
-
-
-def _implied(settings: CipherSettings) -> str | None:
-    if settings.cert is not None:
-        return "engine"
-    if settings.key is None:
-        return None
-    return "fernet" if _looks_like_fernet(_read(settings.key)) else "engine"
-
-
-def _looks_like_fernet(data: bytes) -> bool:
-    lines = _lines(data)
+    lines = _lines(_read(path))
     return bool(lines) and all(len(line) == 44 for line in lines)
 
 
@@ -76,24 +49,11 @@ def fernet_keys(path: Path) -> list[str]:
     return keys
 
 
-def engine_cipher(*, cert: Path | None = None, key: Path | None = None, passphrase: Secret | None = None) -> EngineCipher:
-    """Return the engine's cipher from its certificate (PEM or DER), its key (PEM or DER) or its keystore (PKCS#12).
+def public_key(path: Path) -> rsa.RSAPublicKey:
+    """Return the key of a certificate, PEM or DER.
 
-    :raises ConfigurationError: neither is given, one cannot be read, or the two do not belong together.
+    :raises ConfigurationError: it is no certificate, or its key is no RSA key.
     """
-    if cert is None and key is None:
-        raise ConfigurationError(
-            "the engine cipher needs the engine's certificate or its key",
-            state="nothing was done",
-            fix="give --cert FILE (enough to store passwords) or --key FILE (needed to use them)",
-        )
-    private, public_of_store = _private_key(key, passphrase) if key else (None, None)
-    if private is not None and public_of_store is not None:
-        EngineCipher(public_of_store, private)  # a keystore whose certificate is not its key's is refused
-    return EngineCipher(_public_key(cert) if cert else None, private)
-
-
-def _public_key(path: Path) -> rsa.RSAPublicKey:
     data = _read(path)
     try:
         certificate = x509.load_pem_x509_certificate(data) if b"-----BEGIN" in data else x509.load_der_x509_certificate(data)
@@ -105,7 +65,11 @@ def _public_key(path: Path) -> rsa.RSAPublicKey:
     return public
 
 
-def _private_key(path: Path, passphrase: Secret | None) -> tuple[rsa.RSAPrivateKey, rsa.RSAPublicKey | None]:
+def private_key(path: Path, passphrase: Secret | None) -> tuple[rsa.RSAPrivateKey, rsa.RSAPublicKey | None]:
+    """Return the private key in a key file (PEM, DER) or keystore (PKCS#12), and the key of the keystore's certificate.
+
+    :raises ConfigurationError: the file cannot be read or holds no RSA key, or its passphrase is missing or wrong.
+    """
     data = _read(path)
     phrase = passphrase.reveal().encode() if passphrase else None
     certificate = None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from itertools import zip_longest
 from typing import Final
 
-from pmcompat.db.rows import FIELDS, INDEX, NAMES, SEVEN, Row, Shape
+from pmcompat.db.rows import COLUMNS, FIELDS, INDEX, NAMES, SEVEN, Row, Shape
 from pmcompat.errors import ModelError, SchemaError
 from pmcompat.model import ProxyKind
 from pmcompat.options import is_type, types
@@ -33,8 +33,17 @@ RANGES: Final[Mapping[str, tuple[int, int]]] = {
 }
 _CONCURRENT: Final = "pm_secondary_concurrent"
 _NEEDED: Final = ("vds_name", "host_name")
+_NOT_NULL: Final = ("port", "vds_type", "vds_strength")
 _TYPES: Final = ("pm_type", "pm_secondary_type")
-_BOOLEANS: Final = ("server_ssl_enabled", "pm_enabled", "recoverable", _CONCURRENT)
+
+_ANY_WIDTH: Final = 2**31
+_NEEDED_AT: Final = tuple(INDEX[name] for name in _NEEDED)
+_NOT_NULL_AT: Final = tuple(INDEX[name] for name in _NOT_NULL)
+_TYPE_AT, _TYPE2_AT, _PROXIES_AT = INDEX["pm_type"], INDEX["pm_secondary_type"], INDEX["pm_proxy_preferences"]
+_IP_AT, _IP2_AT, _ENABLED_AT = INDEX["ip"], INDEX["pm_secondary_ip"], INDEX["pm_enabled"]
+#: the seven stand together and last
+_SEVEN_AT: Final = slice(INDEX[SEVEN[0]], INDEX[SEVEN[-1]])
+_USUAL_PROXIES: Final = frozenset({None, "", "cluster", "dc", "cluster,dc", "dc,cluster"})
 
 #: tells whether an agent type that no table of ours knows is one of the site's own (``vdc_options``)
 OwnType = Callable[[str], bool]
@@ -43,6 +52,42 @@ OwnType = Callable[[str], bool]
 def no_own_types(_name: str) -> bool:
     """Know no types but those of the tables."""
     return False
+
+
+class Limits:
+    """The rules of :func:`check` in the form that costs least, for rows by the thousand.
+
+    What :meth:`allow` allows, ``check`` accepts; what it does not, ``check`` decides (a test holds the two together).
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self._texts = [(INDEX[name], shape.widths.get(name, _ANY_WIDTH)) for name, type_ in COLUMNS.items() if type_ == "text"]
+        self._numbers = [(INDEX[name], *limits) for name, limits in RANGES.items()]
+        absent = set(NAMES) - shape.columns
+        self._absent = [INDEX[name] for name in NAMES if name in absent]
+        self._types = frozenset({None, "", *types()})
+
+    def allow(self, row: Row) -> bool:
+        """Tell whether nothing of *row* needs a closer look."""
+        for at, width in self._texts:
+            text = row[at]
+            if text is not None and (len(text) > width or not text.isascii() or "\0" in text):
+                return False
+        for at, low, high in self._numbers:
+            number = row[at]
+            if number is not None and (number.__class__ is not int or not low <= number <= high):
+                return False
+        return (
+            all(row[at] is None or row[at] is False for at in self._absent)
+            and all(row[at] for at in _NEEDED_AT)
+            and all(row[at] is not None for at in _NOT_NULL_AT)
+            and row[_TYPE_AT] in self._types
+            and row[_TYPE2_AT] in self._types
+            and row[_PROXIES_AT] in _USUAL_PROXIES
+            and bool((row[_IP2_AT] and row[_TYPE2_AT]) or not any(row[_SEVEN_AT]))
+            and bool(not row[_ENABLED_AT] or row[_IP_AT] or row[_IP2_AT])
+        )
 
 
 def check(row: Row, shape: Shape, *, was: Row | None = None, own_type: OwnType = no_own_types) -> None:
@@ -99,7 +144,7 @@ def _check_value(name: str, value: object, shape: Shape) -> None:
         low, high = RANGES.get(name, _INT4)
         if not low <= value <= high:
             raise ModelError(f"{field} must be between {low} and {high}, not {value}", field=field, state=_NOTHING_STORED)
-    elif value is None and name in {"port", "vds_type", "vds_strength", *_NEEDED}:
+    elif value is None and name in {*_NOT_NULL, *_NEEDED}:
         raise ModelError(f"{field} must be set", field=field, state=_NOTHING_STORED)
     if name in _NEEDED and not value:
         raise ModelError(f"{field} must not be empty", field=field, state=_NOTHING_STORED)

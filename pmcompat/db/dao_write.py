@@ -1,8 +1,9 @@
 """The statements that write hosts: many rows in one call of a stored procedure each, by name.
 
-What lives here: SQL for whole batches. A batch travels as one JSON parameter and is unrolled by the server, so a thousand hosts
-cost one round trip and the procedure's own logic is kept. Names only, never positions: the shapes order the same parameters in
-three ways (database facts §3.1). Everything here runs inside the caller's transaction.
+What lives here: SQL for whole batches. A large batch is copied into a temporary table, a small one travels as one JSON
+parameter; either way the server calls the procedure for every row itself, so a thousand hosts cost a few round trips and the
+procedure's own logic is kept. Names only, never positions: the shapes order the same parameters in three ways (database facts
+§3.1). Everything here runs inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,13 +25,45 @@ Connection = psycopg.Connection[Any]
 
 #: columns that a fresh row has as a default and the inserting procedure may have no parameter for
 _DEFAULTS: Final[Mapping[str, object]] = {"otp_validity": None, "recoverable": True, "vds_spm_priority": 5}
-_MANY = sql.SQL("json_to_recordset(%s) AS t({})").format(
-    sql.SQL(", ").join(sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(type_)) for name, type_ in COLUMNS.items())
+_CONCURRENT: Final = "pm_secondary_concurrent"
+_NAME_AT: Final = INDEX["vds_name"]
+#: rows from which on copying them is cheaper than a JSON parameter
+_COPIED: Final = 50
+_TYPED: Final = sql.SQL(", ").join(
+    sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(type_)) for name, type_ in COLUMNS.items()
 )
+_RECORDSET: Final = sql.SQL("json_to_recordset(%s) AS t({})").format(_TYPED)
+_TABLE: Final = sql.Identifier("pg_temp", "pmcompat_rows")
+_MAKE_TABLE: Final = sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS pmcompat_rows ({}) ON COMMIT DROP").format(_TYPED)
+_FILL_TABLE: Final = sql.SQL("COPY {} ({}) FROM STDIN").format(_TABLE, sql.SQL(", ").join(map(sql.Identifier, NAMES)))
 
 
-def encoded(rows: Iterable[Row]) -> str:
-    """Return *rows* as the JSON text that the statements unroll."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows where the server can read them: what stands after FROM, and its parameters."""
+
+    source: sql.Composable
+    parameters: tuple[str, ...]
+
+
+def batch_of(conn: Connection, rows: Sequence[Row]) -> Batch:
+    """Hand *rows* to the server; the batch is good until the next one or the end of the transaction."""
+    if len(rows) < _COPIED or not _may_make_tables(conn):
+        return Batch(_RECORDSET, (_encoded(rows),))
+    conn.execute(_MAKE_TABLE)
+    conn.execute(sql.SQL("TRUNCATE {}").format(_TABLE))
+    with conn.cursor() as cursor, cursor.copy(_FILL_TABLE) as copy:
+        for row in rows:
+            copy.write_row(row)
+    return Batch(sql.SQL("{} AS t").format(_TABLE), ())
+
+
+def _may_make_tables(conn: Connection) -> bool:
+    row = conn.execute("SELECT has_database_privilege(current_database(), 'TEMPORARY')").fetchone()
+    return bool(row and row[0])
+
+
+def _encoded(rows: Iterable[Row]) -> str:
     return json.dumps([dict(zip(NAMES, (str(row[0]), *row[1:6], str(row[6]), *row[7:]), strict=True)) for row in rows])
 
 
@@ -62,38 +96,44 @@ def _arguments(known: Procedure, special: Mapping[str, sql.Composable]) -> sql.C
     return sql.SQL(", ").join(given)
 
 
-def update(conn: Connection, shape: Shape, rows: Sequence[Row]) -> None:
-    """Update *rows* through UpdateVdsStatic, then the columns it has no parameter for.
+def update(conn: Connection, shape: Shape, rows: Sequence[Row]) -> int:
+    """Update *rows* through UpdateVdsStatic, in order of id, then the columns it has no parameter for.
 
-    A false ``concurrent`` is handed over as NULL where NULL is stored: oVirt's own procedure keeps it so.
+    Returns how many there were. A false ``concurrent`` is handed over as NULL where NULL is stored: oVirt's own procedure
+    keeps it so.
     """
     known = procedure(shape, "updatevdsstatic")
-    special: dict[str, sql.Composable] = {
-        "pm_secondary_concurrent": sql.SQL(
-            "CASE WHEN t.pm_secondary_concurrent OR s.pm_secondary_concurrent IS NOT NULL THEN t.pm_secondary_concurrent END"
-        )
-    }
-    query = sql.SQL("SELECT count({}({})) FROM {} JOIN {} s ON s.vds_id = t.vds_id").format(
+    special: dict[str, sql.Composable] = {}
+    stored: sql.Composable = sql.SQL("")
+    if shape.has_secondary:
+        special[_CONCURRENT] = sql.SQL("CASE WHEN {0} OR NOT was_null THEN {0} END").format(sql.Identifier("t", _CONCURRENT))
+        stored = sql.SQL(", s.{} IS NULL AS was_null").format(sql.Identifier(_CONCURRENT))
+    batch = batch_of(conn, rows)
+    query = sql.SQL(
+        "SELECT count({}({})) FROM (SELECT t.*{} FROM {} JOIN {} s ON s.vds_id = t.vds_id ORDER BY t.vds_id) AS t"
+    ).format(
         sql.Identifier(shape.schema, "updatevdsstatic"),
         _arguments(known, special),
-        _MANY,
+        stored,
+        batch.source,
         sql.Identifier(shape.schema, "vds_static"),
     )
-    conn.execute(query, [encoded(rows)])
+    found = conn.execute(query, batch.parameters).fetchone()
     left = [name for name in NAMES[1:] if name in shape.columns and f"v_{name}" not in known.parameters]
-    _set(conn, shape, rows, left, stamp=False)
+    _set(conn, shape, batch, left, stamp=False)
+    return found[0] if found else 0
 
 
-def update_directly(conn: Connection, shape: Shape, rows: Sequence[Row]) -> None:
-    """Update *rows* without the procedure: all columns in one statement, ``_update_date`` stamped for the DWH."""
-    _set(conn, shape, rows, [name for name in NAMES[1:] if name in shape.columns], stamp=True)
+def update_directly(conn: Connection, shape: Shape, rows: Sequence[Row]) -> int:
+    """Update *rows* in one statement without the procedure, stamped for the DWH; return how many there were."""
+    return _set(conn, shape, batch_of(conn, rows), [name for name in NAMES[1:] if name in shape.columns], stamp=True)
 
 
-def _set(conn: Connection, shape: Shape, rows: Sequence[Row], columns: Sequence[str], *, stamp: bool) -> None:
+def _set(conn: Connection, shape: Shape, batch: Batch, columns: Sequence[str], *, stamp: bool) -> int:
     if not columns:
-        return
+        return 0
     changes: list[sql.Composable] = [
-        sql.SQL("{0} = CASE WHEN t.{0} OR s.{0} IS NOT NULL THEN t.{0} END" if name == SEVEN[-1] else "{0} = t.{0}").format(
+        sql.SQL("{0} = CASE WHEN t.{0} OR s.{0} IS NOT NULL THEN t.{0} END" if name == _CONCURRENT else "{0} = t.{0}").format(
             sql.Identifier(name)
         )
         for name in columns
@@ -107,10 +147,10 @@ def _set(conn: Connection, shape: Shape, rows: Sequence[Row], columns: Sequence[
     query = sql.SQL("UPDATE {} s SET {} FROM {} WHERE s.vds_id = t.vds_id AND {}").format(
         sql.Identifier(shape.schema, "vds_static"),
         sql.SQL(", ").join(changes),
-        _MANY,
+        batch.source,
         sql.SQL("true") if stamp else same,
     )
-    conn.execute(query, [encoded(rows)])
+    return conn.execute(query, batch.parameters).rowcount
 
 
 def insert(conn: Connection, shape: Shape, rows: Sequence[Row], statuses: Sequence[int]) -> list[UUID]:
@@ -129,27 +169,29 @@ def insert(conn: Connection, shape: Shape, rows: Sequence[Row], statuses: Sequen
     left = [name for name in NAMES[1:] if name in shape.columns and f"v_{name}" not in known.parameters]
     odd = [row for row in placed if any(row[INDEX[name]] != _DEFAULTS.get(name) for name in left)]
     if odd:
-        _set(conn, shape, odd, left, stamp=False)
+        _set(conn, shape, batch_of(conn, odd), left, stamp=False)
     return ids
 
 
 def _insert_static(conn: Connection, shape: Shape, rows: Sequence[Row], known: Procedure) -> list[UUID]:
     special = {"vds_id": sql.SQL("NULL::uuid")} if known.returns_id else {}
-    query = sql.SQL("SELECT {}({}) FROM {}").format(
-        sql.Identifier(shape.schema, "insertvdsstatic"), _arguments(known, special), _MANY
+    batch = batch_of(conn, rows)
+    query = sql.SQL("SELECT t.vds_name, {}({}) FROM {}").format(
+        sql.Identifier(shape.schema, "insertvdsstatic"), _arguments(known, special), batch.source
     )
+    done = conn.execute(query, batch.parameters)
     if known.returns_id:
-        made = [row[0] for row in conn.execute(query, [encoded(rows)])]
-        missing = [row for row, new in zip(rows, made, strict=True) if new is None]
+        made = dict(done)
+        ids = [made[row[_NAME_AT]] for row in rows]
+        missing = [row for row, new in zip(rows, ids, strict=True) if new is None]
     else:
-        made = [row[0] for row in rows]
-        conn.execute(query, [encoded(rows)])
+        ids = [row[0] for row in rows]
         there = sql.SQL("SELECT vds_id FROM {} WHERE vds_id = ANY(%s)").format(sql.Identifier(shape.schema, "vds_static"))
-        found = {row[0] for row in conn.execute(there, [made])}
+        found = {row[0] for row in conn.execute(there, [ids])}
         missing = [row for row in rows if row[0] not in found]
     if missing:
         _taken(missing[0])
-    return made
+    return ids
 
 
 def _insert_companions(conn: Connection, shape: Shape, ids: Sequence[UUID], statuses: Sequence[int]) -> None:

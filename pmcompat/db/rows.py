@@ -17,8 +17,8 @@ An agent of which nothing is set is no agent: it is written as NULLs and read ba
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -204,6 +204,44 @@ def _read_procedures(conn: psycopg.Connection[Any], schema: str) -> dict[str, Pr
     return found
 
 
+def _setters(cls: type[Any], *names: str) -> Iterator[Callable[[object, object], None]]:
+    """Yield what sets each field of a frozen value that is being made; *names* are all of its fields."""
+    assert {field.name for field in fields(cls)} == set(names), cls  # noqa: S101 - a new field must be thought of here
+    return (getattr(cls, name).__set__ for name in names)
+
+
+# The constructor of a frozen value looks every field up by name; reading thousands of hosts spends most of its time there.
+# Filling the slots directly makes the same values in less than half the time.
+_new = object.__new__
+_agent_type, _agent_address, _agent_username, _agent_password, _agent_ip_port, _agent_options, _agent_order = _setters(
+    Agent, "type", "address", "username", "password", "ip_port", "options", "order"
+)
+_pm_enabled, _pm_agents, _pm_concurrent, _pm_proxies = _setters(
+    PowerManagement, "enabled", "agents", "concurrent", "proxy_preferences"
+)
+(
+    _host_id, _host_name, _host_address, _host_cluster_id, _host_pm, _host_unique_id, _host_port, _host_ssl, _host_type,
+    _host_strength, _host_otp, _host_spm, _host_recoverable, _host_fingerprint, _host_status, _host_cluster_name,
+) = _setters(
+    Host, "id", "name", "address", "cluster_id", "power_management", "unique_id", "port", "ssl_enabled", "type",
+    "strength", "otp_validity", "spm_priority", "recoverable", "ssh_key_fingerprint", "status", "cluster_name",
+)  # fmt: skip
+
+
+def _agent(
+    type_: Any, address: Any, username: Any, password: Any, ip_port: Any, options: Any, order: int, cipher: Any
+) -> Agent:
+    agent: Agent = _new(Agent)
+    _agent_type(agent, type_)
+    _agent_address(agent, address)
+    _agent_username(agent, username)
+    _agent_password(agent, None if password is None else StoredSecret(password, cipher))
+    _agent_ip_port(agent, ip_port)
+    _agent_options(agent, None if options is None else Options(options))
+    _agent_order(agent, order)
+    return agent
+
+
 def host_of(row: Sequence[Any], cipher: Cipher | None) -> Host:
     """Return the host of a row selected by :meth:`Shape.selection`; passwords are decrypted when they are revealed."""
     (
@@ -214,50 +252,33 @@ def host_of(row: Sequence[Any], cipher: Cipher | None) -> Host:
     ) = row  # fmt: skip
     agents: tuple[Agent, ...] = ()
     if not (ip is None and pm_type is None and pm_user is None and pm_password is None and pm_port is None and not pm_options):
-        agents = (
-            Agent(
-                type=pm_type,
-                address=ip,
-                username=pm_user,
-                password=None if pm_password is None else StoredSecret(pm_password, cipher),
-                ip_port=pm_port,
-                options=None if pm_options is None else Options(pm_options),
-                order=PRIMARY,
-            ),
-        )
+        agents = (_agent(pm_type, ip, pm_user, pm_password, pm_port, pm_options, PRIMARY, cipher),)
     if not (ip2 is None and type2 is None and user2 is None and password2 is None and port2 is None and options2 is None):
-        agents += (
-            Agent(
-                type=type2,
-                address=ip2,
-                username=user2,
-                password=None if password2 is None else StoredSecret(password2, cipher),
-                ip_port=port2,
-                options=None if options2 is None else Options(options2),
-                order=SECONDARY,
-            ),
-        )
+        agents += (_agent(type2, ip2, user2, password2, port2, options2, SECONDARY, cipher),)
+    pm: PowerManagement = _new(PowerManagement)
+    _pm_enabled(pm, pm_enabled)
+    _pm_agents(pm, agents)
+    _pm_concurrent(pm, bool(concurrent))
+    _pm_proxies(pm, proxies)
     status, cluster_name = seen or (None, None)
-    return Host(
-        id=vds_id,
-        name=name,
-        address=address,
-        cluster_id=cluster_id,
-        power_management=PowerManagement(
-            enabled=pm_enabled, agents=agents, concurrent=bool(concurrent), proxy_preferences=proxies
-        ),
-        unique_id=unique_id,
-        port=port,
-        ssl_enabled=ssl_enabled,
-        type=type_,
-        strength=strength,
-        otp_validity=otp_validity,
-        spm_priority=spm_priority,
-        recoverable=recoverable,
-        ssh_key_fingerprint=fingerprint,
-        status=status if status is None else _STATUSES.get(status, status),
-        cluster_name=cluster_name,
-    )
+    host: Host = _new(Host)
+    _host_id(host, vds_id)
+    _host_name(host, name)
+    _host_address(host, address)
+    _host_cluster_id(host, cluster_id)
+    _host_pm(host, pm)
+    _host_unique_id(host, unique_id)
+    _host_port(host, port)
+    _host_ssl(host, ssl_enabled)
+    _host_type(host, type_)
+    _host_strength(host, strength)
+    _host_otp(host, otp_validity)
+    _host_spm(host, spm_priority)
+    _host_recoverable(host, recoverable)
+    _host_fingerprint(host, fingerprint)
+    _host_status(host, status if status is None else _STATUSES.get(status, status))
+    _host_cluster_name(host, cluster_name)
+    return host
 
 
 _STATUSES: Final[Mapping[int, HostStatus]] = {status.value: status for status in HostStatus}

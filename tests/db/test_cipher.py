@@ -27,9 +27,9 @@ from pmcompat.db.cipher import (
     PlainCipher,
     StoredSecret,
     choose,
+    load,
     shape_of,
 )
-from pmcompat.db.cipher_keys import load
 from pmcompat.errors import ConfigurationError, CredentialError, ModelError
 from pmcompat.model import Agent, Secret
 

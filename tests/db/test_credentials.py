@@ -13,7 +13,7 @@ from pmcompat.db.cipher import EngineCipher, FernetCipher, PlainCipher
 from pmcompat.db.credentials import check_credentials, rekey_credentials
 from pmcompat.db.dao import VdsStaticDao
 from pmcompat.errors import ConfigurationError, CredentialError
-from pmcompat.model import Agent, Host, PowerManagement, Secret
+from pmcompat.model import Agent, Host, Options, PowerManagement, Secret
 
 KEY, OTHER = (rsa.generate_private_key(65537, 2048) for _ in range(2))
 ENGINE, FOREIGN = EngineCipher(private=KEY), EngineCipher(private=OTHER)
@@ -27,7 +27,8 @@ def conn(pm_database):
 def store(conn, name, cipher, *passwords):
     dao = VdsStaticDao(conn, cipher)
     agents = tuple(
-        Agent(type="apc", address="a", password=Secret(text), order=order) for order, text in enumerate(passwords, start=1)
+        Agent(type="apc", address="a", password=Secret(text), options=Options(), order=order)
+        for order, text in enumerate(passwords, start=1)
     )
     pm = PowerManagement(agents=agents)
     return dao.save(Host(id=uuid4(), name=name, address=name, cluster_id=dao.clusters()[0].id, power_management=pm))

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from pmcompat.db.cipher import PlainCipher, StoredSecret
 from pmcompat.db.connection import Connection
-from pmcompat.db.dao import VdsDao, VdsStaticDao, forget_shape
+from pmcompat.db.dao import BATCH, VdsDao, VdsStaticDao, forget_shape
 from pmcompat.errors import ConfigurationError, DatabaseUnreachable, ModelError, Overtaken, Refused, SchemaError
 from pmcompat.model import Agent, Host, HostStatus, Options, PowerManagement, Secret
 
@@ -190,12 +190,12 @@ def test_many_are_stored_all_or_none_with_progress(upgraded):
     _, dao = upgraded
     before = len(dao.get_all())
     told: list[tuple[int, int]] = []
-    dao.save_many((new_host(dao, f"n{i}") for i in range(1200)), progress=lambda done, total: told.append((done, total)))
-    assert told == [(1000, 1200), (1200, 1200)]
+    dao.save_many((new_host(dao, f"n{i}") for i in range(BATCH + 200)), progress=lambda done, total: told.append((done, total)))
+    assert told == [(BATCH, BATCH + 200), (BATCH + 200, BATCH + 200)]
     with pytest.raises(ModelError) as caught:
-        dao.save_many([*(new_host(dao, f"m{i}") for i in range(1100)), new_host(dao, "n5")])
+        dao.save_many([*(new_host(dao, f"m{i}") for i in range(BATCH + 100)), new_host(dao, "n5")])
     assert caught.value.field == "name"
-    assert len(dao.get_all()) == before + 1200
+    assert len(dao.get_all()) == before + BATCH + 200
 
 
 def test_inside_a_callers_transaction_nothing_is_committed(upgraded):

@@ -6,8 +6,10 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pmcompat.db.dao_checks import check
+from pmcompat.db.dao_checks import Limits, check
 from pmcompat.db.rows import NAMES, SEVEN, Shape, values_of
 from pmcompat.errors import ModelError, SchemaError
 from pmcompat.model import Agent, Host, Options, PowerManagement
@@ -119,3 +121,36 @@ def test_orders_that_the_columns_cannot_hold_are_refused():
         with pytest.raises(ModelError) as caught:
             row(*(replace(ONE, order=order) for order in orders))
         assert caught.value.field == "power_management.agents.order"
+
+
+CELLS = {
+    "vds_name": st.sampled_from(["n", "", None, "x" * 256, "é", "\0"]),
+    "host_name": st.sampled_from(["h", "", None]),
+    "port": st.sampled_from([54321, 0, None, True, 65536]),
+    "vds_strength": st.sampled_from([100, None, 2**31]),
+    "vds_spm_priority": st.sampled_from([None, 5, -1, 11]),
+    "ip": st.sampled_from([None, "", "bmc", "a" * 256]),
+    "pm_type": st.sampled_from([None, "", "apc", "nonsense"]),
+    "pm_port": st.sampled_from([None, 23, 0, 2**40]),
+    "pm_enabled": st.booleans(),
+    "pm_proxy_preferences": st.sampled_from([None, "", "dc", "moon", "other_dc,dc"]),
+    "pm_secondary_ip": st.sampled_from([None, "", "pdu"]),
+    "pm_secondary_type": st.sampled_from([None, "", "apc", "nonsense"]),
+    "pm_secondary_port": st.sampled_from([None, 23, -1]),
+    "pm_secondary_options": st.sampled_from([None, "", "slot=1"]),
+    "pm_secondary_concurrent": st.sampled_from([None, False, True]),
+}
+
+
+@pytest.mark.parametrize("shape", [UPGRADED, BEFORE, replace(BEFORE, columns=BEFORE.columns - {"pm_proxy_preferences"})])
+@settings(max_examples=400)
+@given(cells=st.fixed_dictionaries(CELLS))
+def test_what_the_quick_look_allows_the_full_check_accepts(shape, cells):
+    values = tuple(cells.get(name, value) for name, value in zip(NAMES, row(ONE), strict=True))
+    if Limits(shape).allow(values):
+        check(values, shape)
+
+
+def test_the_quick_look_allows_what_is_usual():
+    assert Limits(UPGRADED).allow(row(ONE, TWO, enabled=True, proxy_preferences="cluster,dc"))
+    assert Limits(BEFORE).allow(row(ONE))

@@ -145,7 +145,10 @@ def test_any_row_survives_reading_and_writing_in_the_database(pm_database, shape
     change = sql.SQL("UPDATE vds_static SET {}").format(
         sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in there)
     )
-    everything = "SELECT to_jsonb(s) - '_update_date' - 'pm_secondary_concurrent', coalesce(pm_secondary_concurrent, false) FROM vds_static s"
+    everything = """
+        SELECT to_jsonb(s) - '_update_date' - 'pm_secondary_concurrent', coalesce(pm_secondary_concurrent, false)
+        FROM vds_static s
+    """
 
     @settings(max_examples=40, phases=(Phase.explicit, Phase.reuse, Phase.generate))
     @given(st.fixed_dictionaries({name: CELLS[name] for name in there}))

@@ -1,0 +1,181 @@
+"""oVirt's event list: exact ids and names, the host on every row, no placeholder left, and nothing depends on it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from pmcompat.db import audit
+from pmcompat.db.connection import connect
+from pmcompat.db.dao import VdsDao
+from pmcompat.db.journal import PostgresJournal
+from pmcompat.fence.events import Origin, Request
+from pmcompat.model import (
+    Action,
+    Agent,
+    AgentFault,
+    AgentResult,
+    FaultKind,
+    Host,
+    Mode,
+    Operation,
+    Outcome,
+    PowerManagement,
+    PowerStatus,
+    Secret,
+)
+
+ANNA = Origin(user="anna", machine="desk", pid=7)
+NOBODY = replace(ANNA, by_person=False)
+ONE = Agent(type="ipmilan", address="bmc", password=Secret("hush"))
+TWO = replace(ONE, address="pdu", order=2)
+HOST = Host(id=uuid4(), name="kv {7}", address="h", cluster_id=uuid4(), power_management=PowerManagement(agents=(ONE, TWO)))
+FAULT = AgentFault(kind=FaultKind.UNREACHABLE, message="no answer")
+
+#: fencing facts §4
+IDS = {
+    "USER_VDS_START": (20, 0), "USER_FAILED_VDS_START": (118, 2), "USER_VDS_STOP": (21, 0), "USER_FAILED_VDS_STOP": (137, 2),
+    "USER_VDS_RESTART": (41, 0), "USER_FAILED_VDS_RESTART": (107, 2), "SYSTEM_VDS_RESTART": (121, 0),
+    "SYSTEM_FAILED_VDS_RESTART": (122, 2), "VDS_ALREADY_IN_REQUESTED_STATUS": (493, 1), "VDS_MANUAL_FENCE_STATUS": (494, 0),
+    "VDS_FENCE_STATUS": (496, 0), "VDS_FENCE_STATUS_FAILED": (497, 2), "VDS_ALERT_FENCE_TEST_FAILED": (9001, 10),
+    "VDS_ALERT_FENCE_OPERATION_FAILED": (9002, 10), "VDS_ALERT_FENCE_OPERATION_SKIPPED": (9003, 10),
+    "VDS_ALERT_FENCE_STATUS_VERIFICATION_FAILED": (9005, 10),
+    "VDS_ALERT_SECONDARY_AGENT_USED_FOR_FENCE_OPERATION": (9007, 10),
+}  # fmt: skip
+
+
+def rows(operation, *results, succeeded, origin=ANNA, mode=Mode.SEQUENTIAL, power=PowerStatus.ON):
+    request = Request(operation_id=uuid4(), operation=operation, host=HOST, origin=origin)
+    made = Outcome(operation=operation, succeeded=succeeded, power=power, mode=mode, agents=results)
+    return audit.rows_of(request, made)
+
+
+def result(agent=ONE, *, asked: Action | None = Action.ON, reached=True, fault=None):
+    return AgentResult(agent=agent, asked=asked, reached=reached, power=PowerStatus.ON, fault=fault)
+
+
+def names(found):
+    return [row.kind.name for row in found]
+
+
+def test_ids_and_severities_are_ovirts():
+    assert {name: (kind.id, kind.severity) for name, kind in audit.KINDS.items()} == IDS
+
+
+@pytest.mark.parametrize(
+    ("operation", "origin", "succeeded", "first"),
+    [
+        (Operation.START, ANNA, True, "USER_VDS_START"),
+        (Operation.STOP, ANNA, True, "USER_VDS_STOP"),
+        (Operation.RESTART, ANNA, True, "USER_VDS_RESTART"),
+        (Operation.RESTART, NOBODY, True, "SYSTEM_VDS_RESTART"),
+        (Operation.START, ANNA, False, "USER_FAILED_VDS_START"),
+        (Operation.STOP, ANNA, False, "USER_FAILED_VDS_STOP"),
+        (Operation.RESTART, ANNA, False, "USER_FAILED_VDS_RESTART"),
+        (Operation.RESTART, NOBODY, False, "SYSTEM_FAILED_VDS_RESTART"),
+        (Operation.STATUS, ANNA, True, "VDS_FENCE_STATUS"),
+        (Operation.STATUS, ANNA, False, "VDS_FENCE_STATUS_FAILED"),
+    ],
+)
+def test_each_outcome_has_its_event_and_a_failure_its_alert(operation, origin, succeeded, first):
+    found = rows(operation, result(reached=succeeded, fault=None if succeeded else FAULT), succeeded=succeeded, origin=origin)
+    assert names(found)[0] == first
+    alerts = [row for row in found if row.kind.severity == audit.ALERT]
+    assert bool(alerts) is not succeeded
+    for row in found:
+        assert "kv {7}" in row.message
+        assert "hush" not in row.message
+        assert row.user == ("anna" if origin is ANNA else "Engine")
+        assert "{" not in row.message.replace("kv {7}", "")
+
+
+def test_a_secondary_that_did_it_is_an_alert():
+    failed = result(ONE, reached=False, fault=FAULT)
+    used = "VDS_ALERT_SECONDARY_AGENT_USED_FOR_FENCE_OPERATION"
+    assert used in names(rows(Operation.STOP, failed, result(TWO), succeeded=True))
+    assert used not in names(rows(Operation.STOP, result(ONE), succeeded=True))
+    assert used not in names(rows(Operation.START, failed, result(TWO), succeeded=True, mode=Mode.CONCURRENT))
+
+
+def test_a_goal_that_was_never_read_back_is_an_alert_of_its_own():
+    found = names(rows(Operation.STOP, result(asked=Action.OFF, reached=False), succeeded=False))
+    assert found == [
+        "USER_FAILED_VDS_STOP", "VDS_ALERT_FENCE_OPERATION_FAILED", "VDS_ALERT_FENCE_STATUS_VERIFICATION_FAILED",
+    ]  # fmt: skip
+
+
+def test_a_skipped_operation_says_so():
+    """B-58."""
+    found = rows(Operation.STOP, result(asked=Action.STATUS), succeeded=True, power=PowerStatus.OFF)
+    assert names(found) == ["VDS_ALREADY_IN_REQUESTED_STATUS", "USER_VDS_STOP"]
+    assert "already off, operation stop skipped" in found[0].message
+
+
+def test_a_refusal_by_policy_is_an_alert_of_its_own():
+    """B-15, B-16: one event per cause."""
+    (row,) = audit.rows_of_skip(HOST, Operation.STOP, ANNA, "power management is not enabled")
+    assert (row.kind.id, row.host) == (9003, HOST)
+    assert "not enabled" in row.message
+
+
+def work_with(dsn, work):
+    async def inside():
+        journal = PostgresJournal(dsn)
+        try:
+            await work(journal)
+        finally:
+            await journal.close()
+
+    asyncio.run(inside())
+
+
+def stop(host):
+    request = Request(operation_id=uuid4(), operation=Operation.STOP, host=host, origin=ANNA)
+    failed = (result(ONE, reached=False, fault=FAULT),)
+    made = Outcome(
+        operation=Operation.STOP, succeeded=False, power=PowerStatus.UNKNOWN, mode=Mode.SINGLE, agents=failed
+    )  # fmt: skip
+
+    async def work(journal):
+        await journal.started(request, None)
+        await journal.finished(request, made, 1.0)
+        await journal.finished(request, made, 1.0)  # alerts may repeat (B-124)
+        await journal.confirm(host.id, ANNA)
+
+    return work
+
+
+@pytest.mark.parametrize("shape", ["3.1.0", "3.2-snapshot"])
+def test_rows_stand_in_the_engines_table_with_the_hosts_id(pm_database, shape):
+    """B-18: an alert without a host could never be removed."""
+    database = pm_database(shape, hosts=3, upgraded=True)
+    conn = database.connect()
+    host = VdsDao(conn).get_all()[0]
+    conn.execute("DELETE FROM audit_log")
+    work_with(database.dsn, stop(host))
+    found = conn.execute(
+        "SELECT log_type_name, log_type, severity, vds_id, vds_name, vds_group_name, user_name FROM audit_log ORDER BY 2"
+    ).fetchall()
+    assert {row[0]: row[1:3] for row in found} == {
+        name: IDS[name] for name in ("USER_FAILED_VDS_STOP", "VDS_ALERT_FENCE_OPERATION_FAILED", "VDS_MANUAL_FENCE_STATUS")
+    }
+    assert {row[3:5] for row in found} == {(host.id, host.name)}
+    assert {row[6] for row in found} == {"anna"}
+    assert [row[1] for row in found].count(9002) == 2
+    assert conn.execute("SELECT message FROM audit_log WHERE log_type = 494").fetchone() == (
+        f"Manual fence for host {host.name} was confirmed by anna.",
+    )
+    conn.execute("SELECT deletevds(%s)", [host.id])
+    assert conn.execute("SELECT count(*) FROM audit_log WHERE severity = 10").fetchone() == (0,)
+
+
+def test_without_the_table_nothing_fails(pm_database):
+    database = pm_database(hosts=3, upgraded=True)
+    conn = database.connect()
+    conn.execute("DROP TABLE audit_log CASCADE")
+    work_with(database.dsn, stop(VdsDao(conn).get_all()[0]))
+    with connect(database.dsn) as other:
+        assert other.execute("SELECT outcome FROM pmcompat.operations").fetchone() == ("failed",)
