@@ -42,7 +42,7 @@ GrantTo = Annotated[
 ]
 NoCall = Annotated[bool, typer.Option("--no-call", help="Do not call the procedures (a site's triggers could fire, undone).")]
 ForceDefaults = Annotated[
-    bool, typer.Option("--force-defaults", help="Set 10 s × 18 also where an admin chose other fence values.")
+    bool, typer.Option("--force-defaults", help="Set 10 s x 18 also where an admin chose other fence values.")
 ]
 ExitCode = Annotated[bool, typer.Option("--exit-code", help="Exit 8 where something is pending.")]
 
@@ -79,7 +79,7 @@ def status(dsn: Dsn = None, schema: Schema = "public", json: Json = False, exit_
 
 
 @app.command()
-def plan(
+def plan(  # noqa: PLR0917 - typer fills options by name
     dsn: Dsn = None,
     schema: Schema = "public",
     sql: Annotated[
@@ -118,7 +118,7 @@ def plan(
 
 
 @app.command()
-def upgrade(
+def upgrade(  # noqa: PLR0917 - typer fills options by name
     dsn: Dsn = None,
     schema: Schema = "public",
     rehearse: Annotated[bool, typer.Option("--rehearse", help="Do everything, report locks and times, roll it back.")] = False,
@@ -208,7 +208,7 @@ def repair(
 
 
 @app.command()
-def rollback(
+def rollback(  # noqa: PLR0917 - typer fills options by name
     dsn: Dsn = None,
     schema: Schema = "public",
     purge: Annotated[

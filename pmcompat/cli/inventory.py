@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pmcompat.cli.files import located, sink_to, source_of
 from pmcompat.cli.output import err, interactive, out, print_json, say
 from pmcompat.cli.parameters import Cert, Cipher, Dsn, Json, Key, Profile, Schema
-from pmcompat.cli.xml import _located, _sink, _source
 from pmcompat.errors import ModelError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def import_(
     from pmcompat.db.dao import VdsStaticDao
     from pmcompat.hosts import import_hosts
 
-    with _located("<stdin>" if file == "-" else file), _connected(dsn) as conn, _source(file) as source:
+    with located("<stdin>" if file == "-" else file), _connected(dsn) as conn, source_of(file) as source:
         dao = VdsStaticDao(conn, chosen_cipher(conn, schema, cipher=cipher, cert=cert, key=key), schema=schema)
         with _progress("importing") as progress:
             report = import_hosts(
@@ -170,7 +170,7 @@ def export(
     if bool(names) == every:
         raise typer.BadParameter("give one or more NAMEs, or --all")
     unsaid = _Unsaid()
-    with _connected(dsn, read_only=True) as conn, _sink(output) as write:
+    with _connected(dsn, read_only=True) as conn, sink_to(output) as write:
         dao = VdsStaticDao(conn, schema=schema)
         if names:
             there = {host.name for host in dao.get_many(names=names)}
