@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pmcompat.cli.files import located, sink_to, source_of
-from pmcompat.cli.output import err, interactive, out, print_json, say
+from pmcompat.cli.output import err, interactive, out, plain, print_json, say
 from pmcompat.cli.parameters import Cert, Cipher, Dsn, Json, Key, Profile, Schema
 from pmcompat.errors import ModelError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from pmcompat.db.cipher import Cipher as StoredAs
     from pmcompat.db.cipher import CipherSettings
     from pmcompat.db.connection import Connection
@@ -67,14 +69,12 @@ def list_(dsn: Dsn = None, schema: Schema = "public", json: Json = False) -> Non
         pm = host.power_management
         agents = ", ".join(f"{agent.type or '-'} at {agent.address or '-'}" for agent in pm.agents)
         state = ("enabled" if pm.enabled else "off") + (f", {pm.mode.value}" if pm.agents else "")
-        table.add_row(host.name, host.address, host.cluster_name or "-", _status(host), state, agents or "-")
+        table.add_row(*map(plain, (host.name, host.address, host.cluster_name or "-", _status(host), state, agents or "-")))
     out().print(table)
 
 
 def show(name: Name, dsn: Dsn = None, schema: Schema = "public", json: Json = False) -> None:
     """Show one host and its agents; of passwords only whether one is set."""
-    from rich.table import Table
-
     from pmcompat.db.dao import VdsDao, VdsStaticDao
 
     with _connected(dsn, read_only=True) as conn:
@@ -84,26 +84,49 @@ def show(name: Name, dsn: Dsn = None, schema: Schema = "public", json: Json = Fa
     if json:
         print_json(as_json(host))
         return
+    out().print(_facts(host))
+    if host.power_management.agents:
+        out().print()
+        out().print(_agents(host.power_management.agents))
+
+
+def _facts(host: Host) -> Table:
+    from rich.table import Table
+
     pm = host.power_management
     table = Table(box=None, pad_edge=False, show_header=False)
-    rows: list[tuple[str, object]] = [
+    for label, value in (
         ("name", host.name),
-        ("id", host.id),
+        ("id", str(host.id)),
         ("address", host.address),
-        ("cluster", host.cluster_name or host.cluster_id),
+        ("cluster", host.cluster_name or str(host.cluster_id)),
         ("status", _status(host)),
-        ("power management", "enabled" if pm.enabled else "off"),
-        ("mode", pm.mode.value if pm.agents else "-"),
+        ("power management", ("enabled, " if pm.enabled else "off, ") + (pm.mode.value if pm.agents else "no agent")),
         ("proxies", pm.proxy_preferences or "cluster,dc (the engine's default)"),
-    ]
-    for agent in pm.agents:
-        rank = {1: "primary", 2: "secondary"}.get(agent.order, f"agent {agent.order}")
-        rows += [
-            (f"{rank} {key}", "-" if value is None else value) for key, value in _agent_json(agent).items() if key != "order"
-        ]
-    for label, value in rows:
-        table.add_row(label, str(value))
-    out().print(table)
+    ):
+        table.add_row(label, plain(value))
+    return table
+
+
+def _agents(agents: Sequence[Agent]) -> Table:
+    from rich.table import Table
+
+    from pmcompat.options import masked
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("agent", "type", "address", "user", "password", "network port", "options"):
+        table.add_column(heading, overflow="fold")
+    for agent in agents:
+        table.add_row(
+            {1: "primary", 2: "secondary"}.get(agent.order, f"agent {agent.order}"),
+            plain(agent.type or "-"),
+            plain(agent.address or "-"),
+            plain(agent.username or "-"),
+            "set" if agent.password else "not set",
+            "-" if agent.ip_port is None else str(agent.ip_port),
+            plain(masked(agent.options) or "-"),
+        )
+    return table
 
 
 def import_(
@@ -368,7 +391,10 @@ def _print_report(report: ImportReport) -> None:
     for line in lines:
         typer.echo(line)
     counts = ", ".join(f"{report.count(action)} {action}" for action in ("created", "updated", "unchanged"))
-    say(f"{len(report.hosts)} hosts: {counts}" + (" (dry run: nothing was changed)" if report.dry_run else ""))
+    say(
+        f"{len(report.hosts)} host{'' if len(report.hosts) == 1 else 's'}: {counts}"
+        + (" (dry run: nothing was changed)" if report.dry_run else "")
+    )
 
 
 class _Unsaid:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 
 def print_json(value: object) -> None:
@@ -51,6 +52,13 @@ def out() -> Console:
 def err() -> Console:
     """Return the rich console on stderr; no colour unless it is a terminal."""
     return _console(sys.stderr)
+
+
+def plain(value: object) -> Text:
+    """Return *value* as text for a table, brackets and all: what comes from outside is no markup."""
+    from rich.text import Text
+
+    return Text(str(value))
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -113,7 +113,7 @@ class LiveTable:
             table.add_column(heading)
         for key, (host, agent) in self._agents.items():
             state, at = self._state.get(key, ("waiting", 0.0))
-            table.add_row(host.name, agent_name(agent), Text(state), f"{at:.2f}")
+            table.add_row(Text(host.name), Text(agent_name(agent)), Text(state), f"{at:.2f}")
         return table
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pmcompat.cli.output import out, print_json
+from pmcompat.cli.output import out, plain, print_json
 from pmcompat.cli.parameters import Dsn, Json
 
 
@@ -53,7 +53,8 @@ def doctor(dsn: Dsn = None, json: Json = False) -> None:
             table.add_column(heading, overflow="fold")
         for finding in findings:
             mark = "[green]ok[/]" if finding.works else "[red]missing[/]"
-            table.add_row(mark, finding.name, finding.detail, finding.needed_for, "" if finding.works else finding.fix)
+            fix = "" if finding.works else finding.fix
+            table.add_row(mark, finding.name, plain(finding.detail), finding.needed_for, plain(fix))
         out().print(table)
     if not all(finding.works for finding in findings if "only" not in finding.needed_for):
         raise typer.Exit(1)
