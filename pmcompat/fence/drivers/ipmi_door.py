@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pmcompat.errors import ModelError
+from pmcompat.errors import CredentialError, ModelError
 from pmcompat.model import Agent, AgentFault, FaultKind, Secret
 from pmcompat.options import parameters
 
@@ -72,6 +72,8 @@ def door_of(agent: Agent) -> Door | AgentFault:
             privilege=_privilege(given.settings.get("privlvl")),
             connect_timeout=_seconds(given.settings.get("login_timeout"), "login_timeout"),
         )
+    except CredentialError as error:  # a stored password that cannot be decrypted
+        return AgentFault(kind=FaultKind.REFUSED, message=error.what)
     except ModelError as error:
         refused = error.field in {"username", "password"}
         return AgentFault(

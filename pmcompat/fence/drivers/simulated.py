@@ -350,7 +350,10 @@ class SimulatedDriver:
         if self.rack.now() >= deadline:
             return Arrival(answer=_fault(FaultKind.TIMEOUT, "no time left to ask"))
         try:
-            return self.rack.arrive(parameters(agent), action)
+            needs = parameters(agent)
+            if needs.password:
+                needs.password.reveal()  # like every driver that sends it: a locked password never reaches a device
+            return self.rack.arrive(needs, action)
         except ModelError as error:
             return Arrival(answer=_fault(FaultKind.UNSUPPORTED, error.what))
         except CredentialError as error:  # a stored password that cannot be decrypted

@@ -19,15 +19,16 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
+from pmcompat.errors import CredentialError
 from pmcompat.fence.commands import ACCEPTED, Answer
 from pmcompat.fence.drivers import Driver
-from pmcompat.model import Action, Agent, AgentFault, FaultKind, PowerStatus
+from pmcompat.model import Action, Agent, AgentFault, FaultKind, PowerStatus, Secret
 
 T = TypeVar("T")
 
@@ -234,6 +235,24 @@ class DriverContract:
         assert fault(answer).kind is FaultKind.REFUSED
         assert not fault(answer).sent, "what was refused at the door has not acted"
         assert wrong.password.reveal() not in repr(answer) + shown
+        assert bench.commands(bench.agents[0]) == []
+
+    def test_a_password_that_cannot_be_decrypted_is_refused_and_nothing_is_sent(self, bench: Bench) -> None:
+        """Field failure L-16: what looks encrypted is never sent to a device."""
+
+        class Undecryptable(Secret):
+            def reveal(self) -> str:
+                raise CredentialError("a stored password cannot be decrypted")
+
+        locked = replace(bench.agents[0], password=Undecryptable("gAAAA"))
+
+        async def steps(driver: Driver) -> list[Answer]:
+            return [await ask(bench, driver, locked, action) for action in (Action.STATUS, Action.OFF)]
+
+        for answer in use(bench, steps):
+            found = fault(answer)
+            assert (found.kind, found.sent) == (FaultKind.REFUSED, False)
+            assert "decrypted" in found.message
         assert bench.commands(bench.agents[0]) == []
 
     def test_an_address_that_cannot_be_reached_is_a_fault_and_nothing_was_sent(self, bench: Bench) -> None:
