@@ -55,10 +55,9 @@ class Shape(StrEnum):
 
 
 def _settings(**chosen: object) -> UpgradeSettings:
-    from pmcompat import __version__
     from pmcompat.db.upgrade import UpgradeSettings
 
-    return UpgradeSettings(version=__version__, **chosen)  # type: ignore[arg-type]  # each command passes fields of its own
+    return UpgradeSettings(**chosen)  # type: ignore[arg-type]  # each command passes fields of its own
 
 
 @app.command()

@@ -338,6 +338,8 @@ class Catalog:
     mentioning: tuple[int, ...] = ()
     column_users: tuple[ColumnUser, ...] = ()
     composite_users: tuple[str, ...] = ()
+    #: views that read vds_static directly
+    reading_views: tuple[int, ...] = ()
     #: role → the session may act as it
     roles: Mapping[str, bool] = field(default_factory=dict)
     #: roles that may create objects in the engine's schema
@@ -352,6 +354,8 @@ class Catalog:
     missing: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     release: Release | None = None
+    #: our bookkeeping's tables exist (the schema may stand without them)
+    bookkeeping: bool = False
     #: our bookkeeping; None where it cannot be read
     applied: tuple[AppliedScript, ...] | None = ()
     changed_options: tuple[ChangedOption, ...] = ()

@@ -35,6 +35,8 @@ T = TypeVar("T")
 Connection = psycopg.Connection[Any]
 
 _NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
+#: how long a reader waits for somebody's exclusive lock
+PATIENCE = "5s"
 _BOOKKEEPING = ("_yoyo_migration", "scripts", "upgrades", "changed_options", "archived_agents")
 
 
@@ -55,7 +57,7 @@ def _makers(kind: Any) -> Mapping[str, Any]:
 
 def value(kind: type[T], fields: Mapping[str, Any]) -> T:
     """Make a frozen value of *kind* from JSON: lists become tuples, objects the values their field names."""
-    makers = _makers(kind)
+    makers: Mapping[str, Any] = _makers(kind)  # type: ignore[arg-type]  # a class is hashable, says Python
     made: dict[str, Any] = {}
     for name, given in fields.items():
         if name in makers and isinstance(given, list):
@@ -73,6 +75,18 @@ def qualified(conn: Connection) -> Iterator[None]:
         yield
         if row is not None:
             conn.execute("SELECT set_config('search_path', %s, true)", [row[0]])
+
+
+@contextmanager
+def patiently(conn: Connection) -> Iterator[None]:
+    """Wait for the locks of others a few seconds at most: printing a view's definition needs a share lock on it."""
+    with conn.transaction():
+        row = conn.execute("SELECT current_setting('lock_timeout')").fetchone()
+        if row is not None and row[0] == "0":
+            conn.execute("SELECT set_config('lock_timeout', %s, true)", [PATIENCE])
+        yield
+        if row is not None:
+            conn.execute("SELECT set_config('lock_timeout', %s, true)", [row[0]])
 
 
 class _Reader:
@@ -99,7 +113,7 @@ def read(conn: Connection, schema: str = "public") -> Catalog:
     :raises psycopg.errors.LockNotAvailable: somebody holds ACCESS EXCLUSIVE on one of the views for longer than the
         session's ``lock_timeout``.
     """
-    with qualified(conn):
+    with patiently(conn), qualified(conn):
         ask = _Reader(conn, schema)
         server = value(values.Server, ask.catalog("session")[0])
         names = {row["name"]: row for row in ask.catalog("named_relations", schema=schema, names=_names())}
@@ -121,11 +135,12 @@ def _objects(ask: _Reader, names: Mapping[str, Any]) -> dict[str, Any]:
     targets = [names[name]["oid"] for name in (TABLE, *VIEWS) if name in names]
     routines = ask.catalog("named_routines", schema=ask.schema, names=list(PROCEDURES))
     users = ask.values(values.ColumnUser, ask.catalog("column_users", oids=targets, columns=list(SECONDARY_NAMES)))
+    reading = tuple(ask.catalog("reading_views", oid=names[TABLE]["oid"]))
     replaced = {*targets, *(row["oid"] for row in routines), *(user.oid for user in users)} - {names[TABLE]["oid"]}
     dependants = ask.values(values.Dependant, ask.catalog("dependants", oids=list(replaced)))
     row_types = {row["oid"]: row["relation"] for row in ask.catalog("row_type_routines", oids=targets)}
     mentioning = tuple(ask.catalog("routines_mentioning", word="pm_secondary_"))
-    wanted = {d.oid for d in dependants if d.catalog == "pg_class"} | {user.oid for user in users}
+    wanted = {d.oid for d in dependants if d.catalog == "pg_class"} | {user.oid for user in users} | {*reading}
     functions = {r["oid"] for r in routines} | {d.oid for d in dependants if d.catalog == "pg_proc"} | {*row_types, *mentioning}
     relations = {r.oid: r for r in ask.values(values.Relation, ask.catalog("relations", oids=[*targets, *wanted]))}
     read_routines = {r.oid: r for r in ask.values(values.Routine, ask.catalog("routines", oids=list(functions)))}
@@ -147,6 +162,7 @@ def _objects(ask: _Reader, names: Mapping[str, Any]) -> dict[str, Any]:
         "mentioning": mentioning,
         "column_users": users,
         "fingerprint": fingerprint(ask.conn, ask.schema),
+        "reading_views": reading,
         "composite_users": tuple(ask.catalog("composite_users", oid=table.oid)),
         **_powers(ask, relations, read_routines),
         **_size(ask, table.oid),
@@ -155,7 +171,7 @@ def _objects(ask: _Reader, names: Mapping[str, Any]) -> dict[str, Any]:
 
 def fingerprint(conn: Connection, schema: str) -> dict[str, tuple[str, str]]:
     """Return what ``sql/parts/fingerprint.sql.j2`` says about the objects of the change. Call it inside :func:`qualified`."""
-    names = {"schema": schema, "fingerprinted": [TABLE, *VIEWS], "procedure_names": list(PROCEDURES)}
+    names = {"kept_only": False, "schema": schema, "fingerprinted": [TABLE, *VIEWS], "procedure_names": list(PROCEDURES)}
     text = render("parts/fingerprint.sql.j2", names).sql
     return {name: (whole, kept) for name, whole, kept in conn.execute(text.encode())}
 
@@ -204,10 +220,12 @@ def _own(ask: _Reader) -> dict[str, Any]:
     if len(tables) < len(_BOOKKEEPING):
         return {}
     usable = ask.catalog("session")[0]["own_schema_readable"]
-    if not usable or not all(ask.catalog("readable", oid=oid)[0] for oid in tables.values()):
-        return {"applied": None}
+    asked = {name: "archive_readable" if name == "archived_agents" else "readable" for name in tables}
+    if not usable or not all(ask.catalog(asked[name], oid=oid)[0] for name, oid in tables.items()):
+        return {"bookkeeping": True, "applied": None}
     last = ask.engine("last_upgrade")
     return {
+        "bookkeeping": True,
         "applied": ask.values(values.AppliedScript, ask.engine("scripts")),
         "before": last[0]["before"] if last else None,
         "changed_options": ask.values(values.ChangedOption, ask.engine("changed_options")),

@@ -39,12 +39,15 @@ WHERE o.host_id = %(host)s AND o.confirmed_at IS NULL
   AND (o.finished_at IS NULL OR (o.outcome = 'died' AND NOT {_SETTLED_BY_STATUS}))
 ORDER BY o.started_at DESC LIMIT 1
 """
+# An off that was cut short may work late, and a failed restart may have left one of two supplies dark.
 _RESUMABLE: Final = f"""
 SELECT {_COLUMNS}, extract(epoch FROM clock_timestamp() - o.started_at)::double precision
 FROM pmcompat.operations o
 WHERE o.host_id = %(host)s AND o.operation = 'restart' AND o.confirmed_at IS NULL
   AND (o.finished_at IS NULL OR o.outcome = 'died'
-    OR (o.outcome IN ('failed', 'uncertain') AND o.stage IN ('off', 'going on')))
+    OR (o.outcome IN ('failed', 'uncertain') AND (o.stage IN ('off', 'going on') OR (o.stage = 'going off' AND (
+        o.outcome = 'uncertain' OR o.ended_by IS NOT NULL
+        OR EXISTS (SELECT FROM pmcompat.operation_agents a WHERE a.operation_id = o.operation_id AND a.power = 'off'))))))
   AND NOT EXISTS (SELECT FROM pmcompat.operations l WHERE l.host_id = o.host_id AND l.started_at > o.started_at
     AND ((l.outcome = 'succeeded' AND l.operation <> 'status') OR (l.outcome IN ('succeeded', 'failed') AND l.power = 'on')))
 ORDER BY o.started_at DESC LIMIT 1

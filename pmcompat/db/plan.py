@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from pmcompat.db import plan_config, plan_findings, plan_objects, plan_procedures, plan_scripts, plan_shape, plan_views
@@ -53,6 +54,8 @@ class PlanSettings:
     grant_to: tuple[str, ...] = ()
     #: call each procedure before the commit, undone at once
     call: bool = True
+    #: another ``sql/`` than the shipped one
+    sql: Path | None = None
     #: pmcompat's version, for the record
     version: str = ""
 
@@ -80,6 +83,8 @@ class Plan:
     def _is_pending(self, script: Script) -> bool:
         if script.scope == "engine" and self.shape is Shape.BY_OVIRT:
             return False  # law D6: nothing in the engine's schema is touched
+        if self.catalog.applied is None:  # who may not read the record goes by the catalog alone
+            return not self._still_there(script)
         return script.id not in self.catalog.applied_ids or not self._still_there(script)
 
     def _still_there(self, script: Script) -> bool:
@@ -114,7 +119,7 @@ class Plan:
     def refusals(self) -> tuple[Finding, ...]:
         """What must be settled before anything is touched."""
         found = list(plan_findings.refusals(self.catalog, self.shape, engine=self.touches_engine))
-        if self.touches_engine and not found:
+        if self.touches_engine and all(finding.kind == "privilege" for finding in found):
             found += self._unextendable()
         return tuple(found)
 
@@ -145,7 +150,7 @@ class Plan:
                 yield Finding(
                     kind="procedure",
                     text=f"{plan_objects.describe(routine)} cannot be edited: {error}",
-                    fix="put the statement that writes vds_static back into the form the engine ships it in, then run this again",
+                    fix="bring the statement that writes vds_static back into the form the engine ships, then run this again",
                 )
         for problem in self._procedures_detour.problems:
             yield Finding(kind="dependant", text=f"needs a procedure that is replaced: {problem}", fix="drop it first")
@@ -172,6 +177,7 @@ class Plan:
             "owner": self.catalog.table.owner if self.catalog.table else "",
             "owner_role": role(self.catalog.table.owner) if self.catalog.table else "",
             "table": qualified(self.catalog.schema, TABLE),
+            "own_schema": self.catalog.server.own_schema_owner is not None,
             "lock_key": LOCK_KEY,
             "lock_timeout_ms": int(settings.lock_timeout * 1000),
             "statement_timeout": f"{int(settings.statement_timeout * 1000)}ms",
@@ -179,6 +185,7 @@ class Plan:
             "grantees": settings.grant_to,
             "fingerprinted": [TABLE, *VIEWS],
             "procedure_names": list(PROCEDURES),
+            "kept_only": False,
             "option_sequence": self.catalog.option_sequence,
             "option_names": [default.name for pair in FENCE_PAIRS.values() for default in pair],
             "seven": SECONDARY_NAMES,
@@ -189,23 +196,21 @@ class Plan:
 
     def _engine_values(self) -> dict[str, Any]:
         catalog, table = self.catalog, self.catalog.table
+        replaced = self.touches_engine
+        views = catalog.target_views if replaced else ()
+        procedures = self._plain_procedures() if replaced else ()
+        detoured = self._detoured if replaced else ()
         return {
             "columns": [column for column in SECONDARY if table and not table.column(column.name)],
-            "views": [shown for view in catalog.target_views if (shown := self.view_values(view))],
-            "procedures": [self._procedure(routine) for routine in self._plain_procedures()],
-            "down": tuple(plan_objects.dropped(thing) for thing in self._detoured),
-            "up": tuple(s for thing in reversed(self._detoured) for s in plan_objects.remade(thing, catalog.server)),
+            "views": [shown for view in views if (shown := self.view_values(view))],
+            "procedures": [self._procedure(routine) for routine in procedures],
+            "down": tuple(plan_objects.dropped(thing) for thing in detoured),
+            "up": tuple(s for thing in reversed(detoured) for s in plan_objects.remade(thing, catalog.server)),
             "calls": self.calls() if self.settings.call else [],
             "locks": self.locks(),
             "fingerprint": self.catalog.fingerprint,
-            "options": _hash(
-                " ".join(map(str, (o.id, o.name, o.value, o.version))) for o in sorted(catalog.options, key=lambda o: o.id)
-            )
-            if catalog.options is not None
-            else None,
-            "white_list": _hash(sorted(f"{entry.object}.{entry.column}" for entry in catalog.white_list))
-            if catalog.white_list is not None
-            else None,
+            "options": _options_hash(catalog),
+            "white_list": _white_list_hash(catalog),
             "white_list_present": WHITE_LIST_TABLES[0] not in catalog.missing,
             "cache_present": WHITE_LIST_TABLES[1] not in catalog.missing,
             "options_present": OPTIONS_TABLE not in catalog.missing,
@@ -252,6 +257,7 @@ class Plan:
             {"name": PROCEDURES[routine.name], "text": _call(routine)}
             for routines in self.catalog.procedures.values()
             for routine in routines
+            if len(routines) == 1
         ]
 
     def locks(self) -> list[str]:
@@ -299,8 +305,23 @@ def lock_view(view: Relation) -> str:
     return f"ALTER {kind} {qualified(view.schema, view.name)} OWNER TO {role(view.owner)}"
 
 
-def _hash(parts: Iterator[str] | list[str]) -> str:
+def _hash(parts: Iterable[str]) -> str:
     return hashlib.md5(", ".join(parts).encode(), usedforsecurity=False).hexdigest()
+
+
+def _options_hash(catalog: Catalog) -> str | None:
+    """Return what ``sql/parts/unchanged.sql.j2`` computes of the options; None where there are none to watch."""
+    if catalog.options is None:
+        return None
+    rows = sorted(catalog.options, key=lambda option: option.id)
+    return _hash(" ".join(map(str, (row.id, row.name, row.value, row.version))) for row in rows)
+
+
+def _white_list_hash(catalog: Catalog) -> str | None:
+    """Return the same of the white list."""
+    if catalog.white_list is None:
+        return None
+    return _hash(sorted(f"{entry.object}.{entry.column}" for entry in catalog.white_list))
 
 
 def _call(routine: Routine) -> str:
@@ -311,8 +332,9 @@ def _call(routine: Routine) -> str:
 
 def make(catalog: Catalog, settings: PlanSettings | None = None, scripts: tuple[Script, ...] | None = None) -> Plan:
     """Return the plan for *catalog*."""
+    chosen = settings or PlanSettings()
     return Plan(
         catalog=catalog,
-        settings=settings or PlanSettings(),
-        scripts=plan_scripts.load() if scripts is None else scripts,
+        settings=chosen,
+        scripts=scripts or plan_scripts.load(chosen.sql),
     )

@@ -50,7 +50,7 @@ def decide(catalog: Catalog, *, force: bool = False) -> tuple[PairDecision, ...]
 def _pair(operation: str, pair: tuple[FenceDefault, FenceDefault], options: tuple[Option, ...], *, force: bool) -> PairDecision:
     rows = {default: tuple(_rows(options, default)) for default in pair}
     remarks = tuple(remark for default in pair for remark in _remarks(options, default))
-    old, new = (f"{pair[0].old} s × {pair[1].old}", f"{pair[0].new} s × {pair[1].new}")
+    old, new = (f"{pair[0].old} s x {pair[1].old}", f"{pair[0].new} s x {pair[1].new}")
     wanted = f"{new} = {int(pair[0].new) * int(pair[1].new)} s"
     untouched = all(row.value == default.old for default in pair for row in rows[default])
     arrived = all(rows[default] and all(row.value == default.new for row in rows[default]) for default in pair)
@@ -82,7 +82,7 @@ def _product(delays: tuple[Option, ...], retries: tuple[Option, ...]) -> str:
     def shown(rows: tuple[Option, ...]) -> str:
         return " or ".join(dict.fromkeys(row.value for row in rows)) or "absent"
 
-    text = f"{shown(delays)} s × {shown(retries)}"
+    text = f"{shown(delays)} s x {shown(retries)}"
     single = {row.value for row in delays}, {row.value for row in retries}
     numbers = [next(iter(found)) for found in single if len(found) == 1]
     if len(numbers) == 2 and all(number.isascii() and number.isdigit() for number in numbers):

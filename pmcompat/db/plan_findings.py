@@ -72,7 +72,7 @@ def refusals(catalog: Catalog, shape: Shape, *, engine: bool) -> Iterator[Findin
         )
     for name in catalog.unreadable:
         if name in {*WHITE_LIST_TABLES, OPTIONS_TABLE}:
-            yield Finding(kind="privilege", text=f"{catalog.server.user} may not read {name}", fix="upgrade as its owner")
+            yield Finding(kind="unreadable", text=f"{catalog.server.user} may not read {name}", fix="use a role that may")
     if catalog.table and catalog.table.kind == "p":
         yield Finding(kind="table", text="vds_static is partitioned", fix="this is not supported")
 
@@ -112,7 +112,7 @@ def _not_ours(catalog: Catalog) -> Iterator[Finding]:
         yield Finding(
             kind="privilege",
             text=f"{server.user} may not create schema pmcompat in database {server.database}",
-            fix=f"GRANT CREATE ON DATABASE {server.database} TO {server.user}, or create the schema for the owner of vds_static",
+            fix=f"GRANT CREATE ON DATABASE {server.database} TO {server.user}, or make the schema for vds_static's owner",
         )
 
 
@@ -150,7 +150,7 @@ def surprises(catalog: Catalog, shape: Shape, pairs: Iterable[PairDecision]) -> 
     if catalog.server.sessions:
         yield Finding(
             kind="sessions",
-            text=f"{len(catalog.server.sessions)} other sessions: what they prepared over vds goes stale, so they must reconnect",
+            text=f"{len(catalog.server.sessions)} other sessions must reconnect: what they prepared over vds goes stale",
         )
 
 
@@ -159,9 +159,7 @@ def _local_columns(catalog: Catalog) -> Iterator[Finding]:
     known = _ENGINE_VIEW_COLUMNS
     for view in catalog.target_views:
         if view.name in known and (local := [c.name for c in view.columns if c.name not in known[view.name]]):
-            yield Finding(
-                kind="column", text=f"view {view.name} has columns of the site, which stay: {', '.join(local)}"
-            )
+            yield Finding(kind="column", text=f"view {view.name} has columns of the site, which stay: {', '.join(local)}")
 
 
 def _frozen_lists(catalog: Catalog) -> Iterator[Finding]:
@@ -172,15 +170,17 @@ def _frozen_lists(catalog: Catalog) -> Iterator[Finding]:
         if routine and relation in wide and lists_columns(routine):
             yield Finding(
                 kind="column-list",
-                text=f"{plan_objects.describe(routine)} returns whole rows from an explicit column list: it will fail when called",
+                text=f"{plan_objects.describe(routine)} returns whole rows from a list of columns: calls will fail",
                 fix="select the whole row (v.*), or append the new columns to its list",
             )
-    for oid in dict.fromkeys(edge.oid for edge in catalog.dependants if edge.catalog == "pg_class" and edge.within is None):
+    shown = [edge.oid for edge in catalog.dependants if edge.catalog == "pg_class" and edge.within is None]
+    sources = [relation for relation in (*catalog.target_views, catalog.table) if relation]
+    for oid in dict.fromkeys([*shown, *catalog.reading_views]):
         view = catalog.relations.get(oid)
-        if view and any(_shows_all(view.columns, target.columns) for target in catalog.target_views):
+        if view and view not in sources and any(_shows_all(view.columns, source.columns) for source in sources):
             yield Finding(
                 kind="select-all",
-                text=f"view {qualified(view.schema, view.name)} took all columns (SELECT *) when it was made: it keeps that list",
+                text=f"view {qualified(view.schema, view.name)} took all columns (SELECT *) when made: it keeps that list",
             )
 
 
@@ -229,7 +229,8 @@ def unmasked_getters(catalog: Catalog) -> Iterator[Finding]:
             )
 
 
-_DYNAMIC = """status cpu_cores cpu_model cpu_speed_mh if_total_speed kvm_enabled physical_mem_mb pending_vcpus_count pending_vmem_size
+_DYNAMIC = """
+status cpu_cores cpu_model cpu_speed_mh if_total_speed kvm_enabled physical_mem_mb pending_vcpus_count pending_vmem_size
 mem_commited vm_active vm_count vm_migrating vms_cores_count cpu_over_commit_time_stamp hypervisor_type net_config_dirty
 high_utilization low_utilization max_vds_memory_over_commit cpu_over_commit_duration_minutes count_threads_as_cores
 storage_pool_id storage_pool_name reserved_mem guest_overhead rpm_version software_version version_name build_name

@@ -29,6 +29,8 @@ class Detour:
     up: tuple[str, ...] = ()
     #: all of them, outermost first
     things: tuple[Relation | Routine, ...] = ()
+    #: those among them that stay away, innermost first
+    gone: tuple[Relation | Routine, ...] = ()
     #: sentences about dependants that cannot be put back
     problems: tuple[str, ...] = ()
 
@@ -50,8 +52,9 @@ def detour(catalog: Catalog, roots: Collection[int], made: Mapping[int, Iterable
         order = list(TopologicalSorter(needs).static_order())
     except CycleError:
         return Detour(problems=("some of the dependants need each other, so no order brings them back",))
+    if problems := tuple(dict.fromkeys(_problems(catalog, needs))):
+        return Detour(problems=problems)
     gone = _spread(needs, gone)
-    problems = tuple(dict.fromkeys(_problems(catalog, needs)))
     known = {oid: thing for oid in order if (thing := catalog.thing(oid))}
     up: list[str] = []
     for oid in order:
@@ -64,7 +67,7 @@ def detour(catalog: Catalog, roots: Collection[int], made: Mapping[int, Iterable
         down=tuple(dropped(known[oid]) for oid in reversed(order) if oid in known),
         up=tuple(up),
         things=tuple(known[oid] for oid in reversed(order) if oid in known),
-        problems=problems,
+        gone=tuple(known[oid] for oid in order if oid in gone),
     )
 
 

@@ -5,7 +5,7 @@ so that taking it out needs no memory of what was before. A body in which the st
 is refused with the reason. Pure.
 
 How a call says "keep" (law D4): SQL cannot tell an argument left out from one equal to its default, so UpdateVdsStatic's
-defaults are values nobody can mean: the text ``(not given)``, which is no address, and a port of −2147483648. For the
+defaults are values nobody can mean: the text ``(not given)``, which is no address, and a port of -2147483648. For the
 boolean there is no third value: NULL counts as not given, which is the same as false wherever the address is given. The
 inserting procedures default to NULL.
 """

@@ -137,7 +137,7 @@ class RollbackPlan:
         )
         if not self.drop_dependants:
             return said
-        gone = tuple(Finding(kind="dropped", text=f"dropped: {plan_objects.describe(view)}") for view in self.leaving)
+        gone = tuple(Finding(kind="dropped", text=f"dropped: {plan_objects.describe(view)}") for view in self.detour.gone)
         return said + gone
 
     def locks(self) -> list[str]:
@@ -169,7 +169,8 @@ class RollbackPlan:
             "cache_fits": self._cache_fits(),
             "options_present": OPTIONS_TABLE not in catalog.missing,
             "leaving": [
-                (plan_objects.describe(view), ";\n".join(plan_objects.remade(view, catalog.server))) for view in self.leaving
+                (plan_objects.describe(thing), ";\n".join(plan_objects.remade(thing, catalog.server)))
+                for thing in self.detour.gone
             ]
             if self.drop_dependants
             else [],
@@ -197,6 +198,6 @@ def make(
     drop_dependants: bool = False,
 ) -> RollbackPlan:
     """Return the plan that takes every applied script of the engine's schema out of *catalog*."""
-    known = plan_scripts.load() if scripts is None else scripts
+    known = scripts or plan_scripts.load(settings.sql)
     undone = tuple(s for s in reversed(known) if s.scope == "engine" and s.id in catalog.applied_ids)
     return RollbackPlan(catalog=catalog, settings=settings, scripts=undone, purge=purge, drop_dependants=drop_dependants)

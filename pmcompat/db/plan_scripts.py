@@ -33,7 +33,9 @@ _NAME = re.compile(r"(\d{4}-[a-z0-9-]+)\.sql(\.j2)?")
 _HEADER = re.compile(r"^\s*--\s*(\w+)\s*:\s*(.+?)\s*$")
 _COMMENT = re.compile(r"\s+|--[^\n]*(?:\n|$)|/\*.*?\*/|\{#.*?#\}", re.DOTALL)
 #: statements that would end or split the one transaction (law D1)
-_TRANSACTION = ("BEGIN", "COMMIT", "ROLLBACK", "END", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE")
+_TRANSACTION = ("BEGIN", "COMMIT", "ROLLBACK", "END", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE", "START")
+#: what Jinja2 replaces; a template's line breaks stay, so that line numbers hold
+_TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
 #: marks a source line's end while a template is rendered; no SQL holds these characters
 _LINE = re.compile("\x01(\\d+)\x02")
 
@@ -66,6 +68,8 @@ class Script:
     sha256: str
     rollback: str | None
     verify: str | None
+    #: the ``sql/`` it lies in
+    home: Path
 
 
 def load(directory: Path | None = None) -> tuple[Script, ...]:
@@ -95,14 +99,19 @@ def _script(home: Path, path: Path) -> Script:
         raise _broken(path.name, f"its scope is {scope!r}, not engine or pmcompat")
     if headers.get("transactional", "true") != "true":
         raise _broken(path.name, "it wants no transaction, and the upgrade is one transaction")
+    rollback, verify = _beside(home, f"{id_}.rollback.sql"), _beside(home, f"verify/{id_}.sql")
+    for file in (path.name, rollback, verify):
+        if file:
+            _require_no_transaction(file, (home / file).read_text(encoding="utf-8"))
     return Script(
         id=id_,
         file=path.name,
         scope="pmcompat" if scope == "pmcompat" else "engine",
         depends=tuple(headers.get("depends", "").split()),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        rollback=_beside(home, f"{id_}.rollback.sql"),
-        verify=_beside(home, f"verify/{id_}.sql"),
+        home=home,
+        rollback=rollback,
+        verify=verify,
     )
 
 
@@ -174,29 +183,32 @@ def render(file: str, values: Mapping[str, Any], directory: Path | None = None) 
         except TemplateError as error:
             raise _broken(f"{file}:{getattr(error, 'lineno', '?')}", str(error)) from error
         text = _numbered(marked, f"sql/{file}")
-    _require_no_transaction(text)
     return text
 
 
 def _numbered(marked: str, file: str) -> Text:
-    lines, rows, number = [], [], 1
-    for row in marked.split("\n"):
-        marks = [int(found) for found in _LINE.findall(row)]
-        number = marks[-1] if marks else number
-        rows.append(_LINE.sub("", row))
-        lines.append(number)
-    return Text(sql="\n".join(rows), file=file, lines=tuple(lines))
+    rows = marked.split("\n")
+    marks = [[int(found) for found in _LINE.findall(row)] for row in rows]
+    last = max((number for found in marks for number in found), default=0) + 1
+    lines: list[int] = []
+    for found in reversed(marks):
+        # a value of several lines has the mark behind its last one
+        last = found[-1] if found else last
+        lines.append(last)
+    return Text(sql=_LINE.sub("", marked), file=file, lines=tuple(reversed(lines)))
 
 
-def _require_no_transaction(text: Text) -> None:
+def _require_no_transaction(file: str, source: str) -> None:
+    """Refuse transaction statements in a file's own text; what templates are filled with is watched when it runs."""
     try:
-        found = tokens(text.sql)
+        found = tokens(_TEMPLATE.sub(lambda found: " " * len(found[0]), source))
     except Unreadable as error:
-        raise _broken(text.file, str(error)) from None
+        raise _broken(file, str(error)) from None
     for before, token in zip((None, *found), found, strict=False):
         starts = before is None or (before.depth == 0 and before.says(";"))
-        if starts and token.says(*_TRANSACTION, "START"):
-            raise _broken(text.place(token.start + 1), f"{token.text.upper()} would break the one transaction of the upgrade")
+        if starts and token.says(*_TRANSACTION):
+            why = f"{token.text.upper()} would break the one transaction of the upgrade"
+            raise _broken(f"{file}:{source.count(chr(10), 0, token.start) + 1}", why)
 
 
 def checksum(text: str) -> str:

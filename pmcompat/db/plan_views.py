@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pmcompat.db.plan_tokens import Token, Unreadable, closing, split, tokens
 
@@ -108,7 +109,7 @@ def _query(definition: str) -> _Query:
 
 
 def _refuse(found: Sequence[Token]) -> None:
-    for before, token in zip(found, found[1:], strict=False):
+    for before, token in pairwise(found):
         if token.depth == 0 and token.says(*_REFUSED) and not before.says("WITHIN", "."):
             raise Unextendable(_REFUSED[token.text.upper()])
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import psycopg
 
-from pmcompat.db import catalog_read, plan_rollback, plan_scripts, upgrade_work
 from pmcompat.db import plan as plans
+from pmcompat.db import plan_rollback, upgrade_work
 from pmcompat.db.plan import Plan
 from pmcompat.db.plan_findings import Finding
 from pmcompat.db.plan_shape import Shape
-from pmcompat.db.upgrade_run import Measured, Notify, UpgradeSettings, session
+from pmcompat.db.upgrade_run import Measured, Notify, UpgradeSettings, read, session
 from pmcompat.db.upgrade_status import PlanReport, Status, drift
 from pmcompat.db.upgrade_verify import Verification, verify
 from pmcompat.errors import Refused, SchemaError
@@ -111,7 +111,7 @@ def measured_json(measured: Measured) -> dict[str, object]:
 def look(conn: Connection, settings: UpgradeSettings | None = None) -> Plan:
     """Return the plan for the database behind *conn*. Reads only."""
     settings = settings or UpgradeSettings()
-    return plans.make(catalog_read.read(conn, settings.schema), settings)
+    return plans.make(read(conn, settings), settings)
 
 
 def status(conn: Connection, settings: UpgradeSettings | None = None) -> Status:
@@ -131,13 +131,14 @@ def script(conn: Connection, settings: UpgradeSettings | None = None) -> str:
     :raises Refused: something must be settled first.
     """
     planned = look(conn, settings)
-    require(planned)
+    require(planned, running=False)
     return upgrade_work.as_script(planned)
 
 
-def require(planned: Plan) -> None:
+def require(planned: Plan, *, running: bool = True) -> None:
     """Raise unless the plan may be carried out.
 
+    :param running: by this very session; a script is run by somebody else, with privileges of their own.
     :raises SchemaError: no engine database, drift, or something that cannot be extended.
     :raises Refused: a privilege is missing, or policy forbids it.
     """
@@ -161,12 +162,12 @@ def require(planned: Plan) -> None:
             state="nothing was changed",
             fix="install the version they came from, or accept them as they are with db repair",
         )
-    if planned.refusals:
+    if refusals := [finding for finding in planned.refusals if running or finding.kind != "privilege"]:
         raise Refused(
-            "; ".join(finding.text for finding in planned.refusals),
+            "; ".join(finding.text for finding in refusals),
             state="nothing was changed",
-            fix="; ".join(dict.fromkeys(finding.fix for finding in planned.refusals if finding.fix)),
-            findings=[finding.as_json() for finding in planned.refusals],
+            fix="; ".join(dict.fromkeys(finding.fix for finding in refusals if finding.fix)),
+            findings=[finding.as_json() for finding in refusals],
         )
 
 
@@ -231,9 +232,8 @@ def rollback(conn: Connection, settings: UpgradeSettings | None = None, *, notif
 
         def prepare() -> upgrade_work.RollbackWork | None:
             current = plan_rollback.make(
-                catalog_read.read(conn, settings.schema),
+                read(conn, settings),
                 settings,
-                plan_scripts.load(),
                 purge=settings.purge,
                 drop_dependants=settings.drop_dependants,
             )
@@ -243,7 +243,7 @@ def rollback(conn: Connection, settings: UpgradeSettings | None = None, *, notif
 
         run.do(prepare, keep=True)
         done = last[0]
-        now = catalog_read.read(conn, settings.schema)
+        now = read(conn, settings)
         before = done.before_fingerprint
         different = [name for name, hashes in now.fingerprint.items() if name in before and before[name] != hashes[0]]
         return RollbackReport(

@@ -15,7 +15,9 @@ from typing import Any, Protocol, TypeVar
 import psycopg
 from psycopg import pq
 
-from pmcompat.db import plan_scripts, upgrade_locks
+from pmcompat.db import catalog_read, plan_scripts, upgrade_locks
+from pmcompat.db.catalog import Catalog
+from pmcompat.db.connection import reporting_loss
 from pmcompat.db.plan import PlanSettings
 from pmcompat.db.plan_scripts import Text
 from pmcompat.db.upgrade_yoyo import Ledger
@@ -32,6 +34,12 @@ _NOTHING = "nothing was changed: the one transaction was rolled back"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 
 
+def _version() -> str:
+    from pmcompat import __version__
+
+    return __version__
+
+
 class Changed(Exception):
     """The catalog is not what the plan was made from: plan again."""
 
@@ -40,6 +48,8 @@ class Changed(Exception):
 class UpgradeSettings(PlanSettings):
     """What the operator chose for a run."""
 
+    #: pmcompat's version, for the record
+    version: str = field(default_factory=_version)
     #: the engine's schema
     schema: str = "public"
     #: seconds to go on trying while somebody is in the way
@@ -56,9 +66,9 @@ class Measured:
 
     #: (what, seconds) in order
     steps: list[tuple[str, float]] = field(default_factory=list)
-    #: seconds from the last lock taken to the end of the transaction
+    #: seconds from the first exclusive lock taken to the end of the transaction
     locked: float = 0.0
-    #: seconds from the first lock asked for to the last one taken
+    #: seconds spent before the first of them was granted
     waited: float = 0.0
     #: tries that ended because somebody was in the way
     attempts: int = 0
@@ -159,10 +169,12 @@ class Run:
             asked = time.perf_counter()
             work.locks(self)
             taken = time.perf_counter()
+            held = self._held_since_the_first()
             work.under_locks(self)
             if not keep:
                 self.measured.locks = self._held()
-        self.measured.waited, self.measured.locked = taken - asked, time.perf_counter() - taken
+        self.measured.locked = time.perf_counter() - taken + held
+        self.measured.waited = max(0.0, taken - asked - held)
 
     @contextmanager
     def _settled(self) -> Iterator[None]:
@@ -181,10 +193,18 @@ class Run:
                 fix="run pmcompat db status, then the command again",
             ) from error
 
+    def _held_since_the_first(self) -> float:
+        row = self.conn.execute(
+            "SELECT extract(epoch FROM clock_timestamp() - "
+            "nullif(current_setting('pmcompat.first_lock', true), '')::timestamptz)::float8"
+        ).fetchone()
+        return (row[0] or 0.0) if row else 0.0
+
     def _held(self) -> list[tuple[str, str]]:
         rows = self.conn.execute(
             "SELECT n.nspname || '.' || c.relname, l.mode FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation "
-            "JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE l.pid = pg_backend_pid() AND n.nspname NOT IN ('pg_catalog', 'pg_toast', 'pmcompat') "
+            "JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE l.pid = pg_backend_pid() "
+            "AND n.nspname NOT IN ('pg_catalog', 'pg_toast', 'pmcompat') "
             "AND l.mode IN ('AccessExclusiveLock', 'ExclusiveLock', 'ShareRowExclusiveLock') ORDER BY 2, 1"
         )
         return [(name, mode) for name, mode in rows]
@@ -205,6 +225,32 @@ class Run:
             state=_NOTHING,
             fix="let those sessions end (or pg_terminate_backend), or try at a quieter time",
         )
+
+
+def read(conn: Connection, settings: UpgradeSettings) -> Catalog:
+    """Return the catalog of the database, with the server's refusals as errors of ours.
+
+    :raises Locked: somebody holds an exclusive lock on what must be read.
+    :raises OperationFailed: the server refused a query.
+    :raises DatabaseUnreachable: the connection was lost.
+    """
+    with reporting_loss():
+        try:
+            return catalog_read.read(conn, settings.schema)
+        except psycopg.errors.LockNotAvailable as error:
+            raise Locked(
+                "the catalog could not be read",
+                holder="a session that is changing the views or tables",
+                why=" ".join(str(error).split()),
+                state="nothing was changed",
+                fix="wait for it; see pg_stat_activity",
+            ) from error
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            raise OperationFailed(
+                "the catalog could not be read", why=" ".join(str(error).split()), state="nothing was changed"
+            ) from error
 
 
 def failed(error: psycopg.Error, text: Text) -> OperationFailed | Refused:

@@ -68,17 +68,20 @@ class Status:
     def of(cls, plan: Plan) -> Status:
         """Return the status a plan shows."""
         catalog = plan.catalog
-        own = catalog.server.own_schema_owner is not None
         return cls(
             database=catalog.server.database,
             schema=catalog.schema,
             state=plan.state,
             shape=plan.shape,
             applied=tuple(script.id for script in catalog.applied or ()),
-            pending=tuple(script.id for script in plan.pending) if catalog.applied is not None else (),
+            pending=tuple(script.id for script in plan.pending),
             drift=drift(plan),
             out_of_order=out_of_order(plan),
-            bookkeeping="not readable by this role" if catalog.applied is None else "present" if own else "absent",
+            bookkeeping="not readable by this role"
+            if catalog.applied is None
+            else "present"
+            if catalog.bookkeeping
+            else "absent",
             hosts=catalog.hosts,
             archived=tuple(agent.vds_name for agent in catalog.archived),
             findings=plan.surprises + plan.refusals,
@@ -153,7 +156,7 @@ def _remarks(plan: Plan) -> Iterator[str]:
         "An engine that binds procedures from the driver's metadata (oVirt before 3.2) cannot add or edit hosts afterwards, "
         "whatever the defaults: stop it before, and start one that knows the seven parameters. SQL callers work on."
     )
-    yield "Statements prepared over vds or vds_with_tags fail until they are prepared again: restart what keeps connections open."
+    yield "Statements prepared over vds or vds_with_tags fail until prepared again: restart what keeps connections open."
     if any(name in plan.catalog.views for name in VIEWS):
         yield "Columns are appended at the end of the views, after columns of the site."
     yield from (finding.text for finding in plan_findings.unmasked_getters(plan.catalog))

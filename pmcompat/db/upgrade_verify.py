@@ -12,14 +12,14 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from pmcompat.db import catalog_read, plan_findings, plan_procedures, plan_scripts, plan_shape, plan_views
 from pmcompat.db import plan as plans
+from pmcompat.db import plan_findings, plan_procedures, plan_scripts, plan_shape, plan_views
 from pmcompat.db.catalog import SECONDARY, VIEWS, Catalog, Relation
 from pmcompat.db.plan import Plan
 from pmcompat.db.plan_findings import Finding
 from pmcompat.db.plan_quote import ident
 from pmcompat.db.plan_shape import Shape
-from pmcompat.db.upgrade_run import UpgradeSettings
+from pmcompat.db.upgrade_run import UpgradeSettings, read
 from pmcompat.db.upgrade_status import drift
 
 
@@ -67,7 +67,7 @@ def verify(
     :param notify: told the site's triggers a real call may fire, before it is made. ``settings.call`` off: no call.
     """
     settings = settings or UpgradeSettings()
-    plan = plans.make(catalog_read.read(conn, settings.schema), settings)
+    plan = plans.make(read(conn, settings), settings)
     checks = tuple(_checks(conn, plan, notify or (lambda _: None)))
     findings = [*plan.surprises]
     if plan.shape is not Shape.NOT_ENGINE:
@@ -187,7 +187,7 @@ def _differences(conn: psycopg.Connection[Any], view: Relation, columns: list[st
     ).format(
         line=line,
         view=sql.Identifier(view.schema, view.name),
-        old=sql.SQL(definition.strip().rstrip(";")),  # type: ignore[arg-type]  # the server's own text
+        old=sql.SQL(definition.strip().rstrip(";")),
     )
     with conn.transaction():
         row = conn.execute(query).fetchone()
@@ -199,9 +199,7 @@ def _calls(conn: psycopg.Connection[Any], plan: Plan, notify: Callable[[str], No
         trigger.name for trigger in (plan.catalog.table.triggers if plan.catalog.table else ()) if trigger.enabled != "D"
     ]
     if triggers:
-        notify(
-            f"calling each procedure for a host that does not exist, undone at once; triggers that may fire: {', '.join(triggers)}"
-        )
+        notify(f"calling each procedure for no existing host, undone at once; triggers that may fire: {', '.join(triggers)}")
     for call in plan.calls():
         text = plan_scripts.render("verify/calls.sql.j2", {"calls": [call]}).sql
         try:

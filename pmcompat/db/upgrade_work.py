@@ -23,7 +23,6 @@ from pmcompat.db.upgrade_status import drift
 from pmcompat.db.upgrade_yoyo import in_order, migrations
 from pmcompat.errors import LossRefused, Refused, SchemaError
 
-
 #: the parts that take the locks and see that nothing changed
 ENTRY = ("locks", "unchanged")
 
@@ -97,9 +96,9 @@ class UpgradeWork:
 
 def _rendered(script: Script, values: Mapping[str, object]) -> Iterator[Text]:
     """Yield the script's text and, where it has one, its check."""
-    yield render(script.file, values)
+    yield render(script.file, values, script.home)
     if script.verify:
-        yield render(script.verify, values)
+        yield render(script.verify, values, script.home)
 
 
 def _content(script: Script, text: Text) -> Text:
@@ -189,6 +188,19 @@ def require_rollback(plan: RollbackPlan) -> None:
         )
 
 
+#: what would go with schema pmcompat and lies elsewhere
+_OUTSIDE = """
+    SELECT DISTINCT pg_describe_object('pg_class'::regclass, c.oid, 0)
+    FROM pg_class AS own JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = own.oid
+    JOIN pg_rewrite AS w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid JOIN pg_class AS c ON c.oid = w.ev_class
+    WHERE own.relnamespace = 'pmcompat'::regnamespace AND c.relnamespace <> own.relnamespace
+    UNION
+    SELECT pg_describe_object('pg_constraint'::regclass, k.oid, 0)
+    FROM pg_constraint AS k JOIN pg_class AS own ON own.oid = k.confrelid JOIN pg_class AS c ON c.oid = k.conrelid
+    WHERE own.relnamespace = 'pmcompat'::regnamespace AND c.relnamespace <> own.relnamespace
+"""
+
+
 class RollbackWork:
     """Take the applied scripts of the engine's schema out, newest first."""
 
@@ -223,11 +235,24 @@ class RollbackWork:
         found = migrations(self.plan.scripts, lambda _: None, lambda script: self._undo(run, script))
         run.ledger.rollback_migrations(run.ledger.to_rollback(found))
         if self.plan.purge:
-            run.conn.execute("DROP SCHEMA pmcompat CASCADE")
+            self._purge(run)
+
+    @staticmethod
+    def _purge(run: Run) -> None:
+        outside = [row[0] for row in run.conn.execute(_OUTSIDE)]
+        if outside:
+            raise LossRefused(
+                "objects outside schema pmcompat need it",
+                losses=outside,
+                state="nothing was changed",
+                fix="drop them first, or roll back without --purge",
+            )
+        run.conn.execute("SET LOCAL client_min_messages = warning")
+        run.conn.execute("DROP SCHEMA pmcompat CASCADE")
 
     def _undo(self, run: Run, script: Script) -> None:
         if script.rollback:
-            run.text(render(script.rollback, self.values))
+            run.text(render(script.rollback, self.values, script.home))
         run.conn.execute("DELETE FROM pmcompat.scripts WHERE id = %s", [script.id])
         for description, definition in self.values["leaving"] if script.id.startswith("0002") else ():
             run.conn.execute(

@@ -61,7 +61,7 @@ class Ledger(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no t
         yield self
 
     @contextmanager
-    def lock(self, timeout: float = 0) -> Iterator[None]:
+    def lock(self, timeout: float = 0) -> Iterator[None]:  # noqa: ARG002 - yoyo's signature; this lock never waits
         """Hold the advisory lock of everything that changes the schema.
 
         :raises Locked: another session holds it; pid, user, address and start are named.

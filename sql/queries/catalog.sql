@@ -164,6 +164,13 @@ LEFT JOIN pg_attrdef AS a ON r.class = 'pg_attrdef'::regclass AND a.oid = r.obj
 LEFT JOIN pg_rewrite AS w ON r.class = 'pg_rewrite'::regclass AND w.oid = r.obj
 ORDER BY r.obj, r.on_obj;
 
+-- name: reading_views
+-- Views that read a table directly.
+SELECT DISTINCT to_jsonb(w.ev_class::bigint)
+FROM pg_depend AS d JOIN pg_rewrite AS w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
+JOIN pg_class AS c ON c.oid = w.ev_class AND c.relkind IN ('v', 'm')
+WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = %(oid)s;
+
 -- name: column_users
 -- What depends on the given columns of the given relations, as text.
 SELECT DISTINCT json_build_object(
@@ -260,3 +267,7 @@ FROM pg_class AS c WHERE c.oid = %(oid)s;
 
 -- name: readable
 SELECT to_json(has_table_privilege(%(oid)s::oid, 'SELECT'));
+
+-- name: archive_readable
+-- Its passwords are granted to nobody but the owner.
+SELECT to_json(has_column_privilege(%(oid)s::oid, 'vds_name', 'SELECT') AND has_column_privilege(%(oid)s::oid, 'pm_secondary_ip', 'SELECT'));

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,8 @@ CREATE SCHEMA "Site Ext";
 CREATE FUNCTION "Site Ext"."Up Hosts"() RETURNS SETOF public.vds LANGUAGE sql STABLE AS
     'SELECT v.* FROM public.vds v WHERE status = 3';
 CREATE VIEW "Site Ext"."select" AS SELECT vds_id AS "Id", host_name FROM "Site Ext"."Up Hosts"();
-CREATE FUNCTION "Site Ext".parsed() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM public.vds WHERE pm_enabled; END;
+CREATE FUNCTION "Site Ext".parsed() RETURNS bigint LANGUAGE sql
+    BEGIN ATOMIC SELECT count(*) FROM public.vds WHERE pm_enabled; END;
 CREATE MATERIALIZED VIEW site_stock AS SELECT vds_id, vds_name FROM vds_with_tags WITH DATA;
 CREATE INDEX site_stock_key ON site_stock (vds_id, vds_name);
 CREATE MATERIALIZED VIEW site_empty AS SELECT vds_id FROM site_rack WITH NO DATA;
@@ -97,8 +100,22 @@ def dump(dsn: str, *options: str) -> str:
     if "server version mismatch" in done.stderr:
         pytest.skip("needs a pg_dump of the server's version")
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    return "\n".join(line for line in lines if not line.startswith(("--", "\\restrict", "\\unrestrict")))
+    lines = (line for line in done.stdout.splitlines() if not line.startswith(("--", "\\restrict", "\\unrestrict")))
+    return "\n".join(_sorted_rows(lines))
+
+
+def _sorted_rows(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines with the rows of each COPY sorted: a table has no order."""
+    rows: list[str] | None = None
+    for line in lines:
+        if rows is None:
+            yield line
+            rows = [] if line.startswith("COPY ") else None
+        elif line == "\\.":
+            yield from [*sorted(rows), line]
+            rows = None
+        else:
+            rows.append(line)
 
 
 def programs(dsn: str) -> Path:
@@ -133,7 +150,13 @@ def vendor_upgrade(conn: psycopg.Connection[Any], *, seven: bool = True) -> None
     """
     forms = [
         (name, one(conn, "SELECT pg_get_viewdef(%s::regclass)", name))
-        for name in ("vds", "vds_with_tags", "dwh_host_configuration_history_view", "dwh_host_configuration_full_check_view")
+        for name in (
+            "tags_vds_map_view",
+            "vds",
+            "vds_with_tags",
+            "dwh_host_configuration_history_view",
+            "dwh_host_configuration_full_check_view",
+        )
     ]
     procedures = {
         name: conn.execute(
@@ -144,7 +167,9 @@ def vendor_upgrade(conn: psycopg.Connection[Any], *, seven: bool = True) -> None
         for name in ("insertvdsstatic", "updatevdsstatic", "insertvds")
     }
     conn.execute(DROP_ALL.encode())
-    for column, type_ in zip(SEVEN, ("varchar(255)", "varchar(20)", "varchar(50)", "text", "int", "varchar(4000)"), strict=False):
+    for column, type_ in zip(
+        SEVEN, ("varchar(255)", "varchar(20)", "varchar(50)", "text", "int", "varchar(4000)"), strict=False
+    ):
         conn.execute(f"ALTER TABLE vds_static ADD COLUMN IF NOT EXISTS {column} {type_}".encode())
     conn.execute("ALTER TABLE vds_static ADD COLUMN IF NOT EXISTS pm_secondary_concurrent boolean DEFAULT false")
     for name, text in forms:
@@ -152,6 +177,12 @@ def vendor_upgrade(conn: psycopg.Connection[Any], *, seven: bool = True) -> None
     for name, found in procedures.items():
         assert found is not None
         conn.execute(_vendor_procedure(name, *found, seven=seven).encode())
+    if seven:
+        conn.execute("DELETE FROM object_column_white_list WHERE column_name = 'pm_password'")
+        conn.execute(
+            "INSERT INTO object_column_white_list SELECT 'vds', name FROM unnest(%s::text[]) AS name ON CONFLICT DO NOTHING",
+            [[column for column in SEVEN if "password" not in column]],
+        )
     conn.execute(
         "INSERT INTO schema_version (version, script, installed_by, state, current) "
         "VALUES ('03020330', 'upgrade/03_02_0330_add_vds_event_notifications.sql', 'engine', 'INSTALLED', false)"
@@ -179,19 +210,20 @@ def _vendor_view(name: str, text: str, *, seven: bool) -> str:
 
 
 def _vendor_procedure(name: str, arguments: str, result: str, body: str, *, seven: bool) -> str:
-    import re
-
     arguments = re.sub(r", v_pm_secondary_.*", "", arguments)
     body = re.sub(r"/\* pmcompat: \*/.*?/\* :pmcompat \*/", "", body, flags=re.DOTALL)
     if seven:
         types = ("varchar", "varchar", "varchar", "text", "integer", "varchar", "boolean")
         added = ", ".join(f"v_{column} {type_}" for column, type_ in zip(SEVEN, types, strict=True))
         arguments = arguments.replace("v_pm_enabled boolean", f"v_pm_enabled boolean, {added}")
-        # as released: InsertVds names the columns where it means the parameters
-        prefix = "" if name == "insertvds" else "v_"
-        body = body.replace("pm_enabled = v_pm_enabled", "pm_enabled = v_pm_enabled" + "".join(f", {c} = v_{c}" for c in SEVEN))
-        body = re.sub(r"(?<!v_)pm_enabled,", "pm_enabled, " + ", ".join(SEVEN) + ",", body) if "update" not in name else body
-        body = body.replace("v_pm_enabled,", "v_pm_enabled, " + ", ".join(prefix + c for c in SEVEN) + ",")
+        if name == "updatevdsstatic":
+            pairs = ", ".join(f"{column} = v_{column}" for column in SEVEN)
+            body = body.replace("pm_enabled = v_pm_enabled", f"pm_enabled = v_pm_enabled, {pairs}")
+        else:
+            # as released: InsertVds names the columns where it means the parameters
+            prefix = "" if name == "insertvds" else "v_"
+            body = body.replace(" pm_enabled,", " pm_enabled, " + ", ".join(SEVEN) + ",")
+            body = body.replace("v_pm_enabled,", "v_pm_enabled, " + ", ".join(prefix + column for column in SEVEN) + ",")
     return f"CREATE FUNCTION {name}({arguments}) RETURNS {result} LANGUAGE plpgsql AS $body${body}$body$"
 
 
