@@ -10,7 +10,7 @@ from pmcompat.cli.output import say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pmcompat.db.plan_findings import Finding
+    from pmcompat.db.plan.findings import Finding
     from pmcompat.db.upgrade import PlanReport, RollbackReport, Status, UpgradeReport, Verification
 
 
@@ -36,7 +36,7 @@ def _findings(console: Console, title: str, findings: Iterable[Finding]) -> None
 
 def status(console: Console, found: Status) -> None:
     """Print what ``db status`` found."""
-    from pmcompat.db.upgrade_status import SHOWN
+    from pmcompat.db.upgrade.status import SHOWN
 
     _table(
         console,

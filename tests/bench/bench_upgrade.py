@@ -19,11 +19,12 @@ from pathlib import Path
 
 import psycopg
 
-from pmcompat.db import catalog_read, plan, upgrade
+from pmcompat.db import plan, upgrade
 from pmcompat.db.baseline import init
+from pmcompat.db.catalog import read as catalog_read
 from pmcompat.db.cluster import Cluster
 from pmcompat.db.connection import connect
-from pmcompat.db.plan_scripts import load, render
+from pmcompat.db.plan.scripts import load, render
 from pmcompat.db.upgrade import UpgradeSettings
 from pmcompat.errors import Locked
 

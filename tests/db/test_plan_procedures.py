@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pmcompat.db.catalog import Routine
-from pmcompat.db.plan_procedures import OPENING, Uneditable, call_arguments, extended, mended_insert, reduced
+from pmcompat.db.plan.procedures import OPENING, Uneditable, call_arguments, extended, mended_insert, reduced
 
 ARGUMENTS = "v_vds_id uuid, INOUT v_name character varying, v_pm_type character varying"
 UPDATE = "\nBEGIN\n    UPDATE vds_static SET pm_type = v_pm_type WHERE vds_id = v_vds_id;\nEND;\n"

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pmcompat.db import plan_quote
 from pmcompat.db.catalog import Catalog, Option, Server
-from pmcompat.db.plan_config import decide
-from pmcompat.db.plan_scripts import load, render
+from pmcompat.db.plan import quote as plan_quote
+from pmcompat.db.plan.config import decide
+from pmcompat.db.plan.scripts import load, render
 from pmcompat.errors import ConfigurationError
 
 

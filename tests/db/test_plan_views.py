@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pmcompat.db.plan_tokens import Unreadable, tokens
-from pmcompat.db.plan_views import Unextendable, extend, targets, without
+from pmcompat.db.plan.tokens import Unreadable, tokens
+from pmcompat.db.plan.views import Unextendable, extend, targets, without
 
 TABLE = ("public", "vds_static")
 PLAIN = " SELECT g.name,\n    s.ip\n   FROM (public.vds_groups g\n     JOIN public.vds_static s ON ((s.g = g.g)));"

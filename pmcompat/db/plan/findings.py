@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pmcompat.db import plan_objects
 from pmcompat.db.catalog import (
     OPTIONS_TABLE,
     PROCEDURES,
@@ -20,10 +19,11 @@ from pmcompat.db.catalog import (
     Column,
     Routine,
 )
-from pmcompat.db.plan_config import PairDecision
-from pmcompat.db.plan_quote import qualified
-from pmcompat.db.plan_shape import Shape, never_done_by_ovirt, wrong_columns
-from pmcompat.db.plan_tokens import Token, Unreadable, tokens
+from pmcompat.db.plan import objects as plan_objects
+from pmcompat.db.plan.config import PairDecision
+from pmcompat.db.plan.quote import qualified
+from pmcompat.db.plan.shape import Shape, never_done_by_ovirt, wrong_columns
+from pmcompat.db.plan.tokens import Token, Unreadable, tokens
 
 #: constant column defaults cost a rewrite of the table before this version
 OLDEST_SERVER = 110000

@@ -9,8 +9,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 
-from pmcompat.db import plan_procedures
 from pmcompat.db.catalog import CORE_VIEWS, LISTED, PASSWORDS, PROCEDURES, SECONDARY, SECONDARY_NAMES, VIEWS, Catalog, Column
+from pmcompat.db.plan import procedures as plan_procedures
 
 
 class Shape(enum.StrEnum):

@@ -12,13 +12,14 @@ from typing import Any
 import psycopg
 
 from pmcompat.db import plan as plans
-from pmcompat.db import plan_rollback, upgrade_work
 from pmcompat.db.plan import Plan
-from pmcompat.db.plan_findings import Finding
-from pmcompat.db.plan_shape import Shape
-from pmcompat.db.upgrade_run import Measured, Notify, UpgradeSettings, read, session
-from pmcompat.db.upgrade_status import PlanReport, Status, drift
-from pmcompat.db.upgrade_verify import Verification, verify
+from pmcompat.db.plan import rollback as plan_rollback
+from pmcompat.db.plan.findings import Finding
+from pmcompat.db.plan.shape import Shape
+from pmcompat.db.upgrade import work as upgrade_work
+from pmcompat.db.upgrade.run import Measured, Notify, UpgradeSettings, read, session
+from pmcompat.db.upgrade.status import PlanReport, Status, drift
+from pmcompat.db.upgrade.verify import Verification, verify
 from pmcompat.errors import Refused, SchemaError
 
 __all__ = [

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pmcompat.db import plan_findings
 from pmcompat.db.catalog import VIEWS
 from pmcompat.db.plan import Plan
-from pmcompat.db.plan_findings import Finding
-from pmcompat.db.plan_objects import describe
-from pmcompat.db.plan_shape import Shape
+from pmcompat.db.plan import findings as plan_findings
+from pmcompat.db.plan.findings import Finding
+from pmcompat.db.plan.objects import describe
+from pmcompat.db.plan.shape import Shape
 
 #: what a person reads for each shape
 SHOWN = {

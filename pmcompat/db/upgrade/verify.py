@@ -13,14 +13,18 @@ import psycopg
 from psycopg import sql
 
 from pmcompat.db import plan as plans
-from pmcompat.db import plan_findings, plan_procedures, plan_scripts, plan_shape, plan_views
 from pmcompat.db.catalog import SECONDARY, VIEWS, Catalog, Relation
 from pmcompat.db.plan import Plan
-from pmcompat.db.plan_findings import Finding
-from pmcompat.db.plan_quote import ident
-from pmcompat.db.plan_shape import Shape
-from pmcompat.db.upgrade_run import UpgradeSettings, read
-from pmcompat.db.upgrade_status import drift
+from pmcompat.db.plan import findings as plan_findings
+from pmcompat.db.plan import procedures as plan_procedures
+from pmcompat.db.plan import scripts as plan_scripts
+from pmcompat.db.plan import shape as plan_shape
+from pmcompat.db.plan import views as plan_views
+from pmcompat.db.plan.findings import Finding
+from pmcompat.db.plan.quote import ident
+from pmcompat.db.plan.shape import Shape
+from pmcompat.db.upgrade.run import UpgradeSettings, read
+from pmcompat.db.upgrade.status import drift
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,7 @@ from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.migrations import Migration, MigrationList, MigrationStep, TransactionWrapper, topological_sort
 
 from pmcompat.db.plan import LOCK_KEY
-from pmcompat.db.plan_scripts import Script
+from pmcompat.db.plan.scripts import Script
 from pmcompat.errors import Locked
 
 _HOLDER = """

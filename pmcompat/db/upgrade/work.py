@@ -12,15 +12,17 @@ from functools import cached_property
 
 from yoyo.migrations import get_migration_hash
 
-from pmcompat.db import catalog_read, plan_procedures, upgrade_rows
 from pmcompat.db.catalog import CORE_VIEWS, Catalog
+from pmcompat.db.catalog import read as catalog_read
 from pmcompat.db.plan import Plan
-from pmcompat.db.plan_rollback import RollbackPlan
-from pmcompat.db.plan_scripts import Scope, Script, Text, render
-from pmcompat.db.plan_shape import Shape
-from pmcompat.db.upgrade_run import Changed, Run
-from pmcompat.db.upgrade_status import drift
-from pmcompat.db.upgrade_yoyo import in_order, migrations
+from pmcompat.db.plan import procedures as plan_procedures
+from pmcompat.db.plan.rollback import RollbackPlan
+from pmcompat.db.plan.scripts import Scope, Script, Text, render
+from pmcompat.db.plan.shape import Shape
+from pmcompat.db.upgrade import rows as upgrade_rows
+from pmcompat.db.upgrade.run import Changed, Run
+from pmcompat.db.upgrade.status import drift
+from pmcompat.db.upgrade.yoyo import in_order, migrations
 from pmcompat.errors import LossRefused, Refused, SchemaError
 
 #: the parts that take the locks and see that nothing changed

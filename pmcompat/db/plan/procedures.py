@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pmcompat.db.catalog import ADDRESS, PROCEDURES, SECONDARY, SECONDARY_NAMES, TABLE, Routine, SecondaryColumn
-from pmcompat.db.plan_tokens import Token, Unreadable, closing, split, tokens
+from pmcompat.db.plan.tokens import Token, Unreadable, closing, split, tokens
 
 OPENING, CLOSING = "/* pmcompat: */", "/* :pmcompat */"
 _OURS = re.compile(re.escape(OPENING) + ".*?" + re.escape(CLOSING), re.DOTALL)

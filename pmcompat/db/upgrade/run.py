@@ -15,12 +15,14 @@ from typing import Any, Protocol, TypeVar
 import psycopg
 from psycopg import pq
 
-from pmcompat.db import catalog_read, plan_scripts, upgrade_locks
 from pmcompat.db.catalog import Catalog
+from pmcompat.db.catalog import read as catalog_read
 from pmcompat.db.connection import reporting_loss
 from pmcompat.db.plan import PlanSettings
-from pmcompat.db.plan_scripts import Text
-from pmcompat.db.upgrade_yoyo import Ledger
+from pmcompat.db.plan import scripts as plan_scripts
+from pmcompat.db.plan.scripts import Text
+from pmcompat.db.upgrade import locks as upgrade_locks
+from pmcompat.db.upgrade.yoyo import Ledger
 from pmcompat.errors import ConfigurationError, DatabaseUnreachable, Locked, OperationFailed, Refused, Uncertain
 
 Connection = psycopg.Connection[Any]

@@ -28,7 +28,7 @@ from pmcompat.db.catalog import (
     WHITE_LIST_TABLES,
     Catalog,
 )
-from pmcompat.db.plan_scripts import render
+from pmcompat.db.plan.scripts import render
 from pmcompat.resources import data
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pmcompat.db.plan_tokens import Token, Unreadable, closing, split, tokens
+from pmcompat.db.plan.tokens import Token, Unreadable, closing, split, tokens
 
 #: what ends the FROM clause of a query
 _AFTER_FROM = ("WHERE", "GROUP", "HAVING", "WINDOW", "UNION", "INTERSECT", "EXCEPT", "ORDER", "LIMIT", "OFFSET", "FETCH", "FOR")

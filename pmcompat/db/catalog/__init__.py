@@ -1,6 +1,6 @@
 """What a live engine database is, as one value.
 
-What lives here: the frozen values that :mod:`pmcompat.db.catalog_read` fills and :mod:`pmcompat.db.plan` decides from,
+What lives here: the frozen values that :mod:`pmcompat.db.catalog.read` fills and :mod:`pmcompat.db.plan` decides from,
 and the table of what the change is about (database facts §8). No SQL, no connection, no decision.
 
 Names are compared exactly and within one schema, never by pattern (field failure L-04).

@@ -12,7 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import groupby
 
 from pmcompat.db.catalog import Catalog, Column, Grant, Part, Relation, Routine, Server
-from pmcompat.db.plan_quote import ident, literal, qualified, role
+from pmcompat.db.plan.quote import ident, literal, qualified, role
 
 #: relation kind → the words for it
 _KINDS = {"v": "VIEW", "m": "MATERIALIZED VIEW", "r": "TABLE", "p": "TABLE"}

@@ -1,7 +1,7 @@
 """How agents' passwords lie in the database: the ciphers, and the value a stored password is read as.
 
 What lives here: telling the formats apart by shape, encrypting, decrypting, choosing a cipher. Loading key files is
-:mod:`pmcompat.db.cipher_keys`. No SQL.
+:mod:`pmcompat.db.cipher.keys`. No SQL.
 
 Upstream's format (database facts §13) is RSA with PKCS#1 v1.5 padding and the engine certificate's key, as base64 on one
 line; an empty password is stored as it is. Passwords are never trimmed here (field failure L-17) and what cannot be decrypted
@@ -25,8 +25,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from pmcompat.db import cipher_keys
 from pmcompat.db.baseline import made_by_init
+from pmcompat.db.cipher import keys as cipher_keys
 from pmcompat.errors import ConfigurationError, CredentialError, ModelError
 from pmcompat.model import Secret
 

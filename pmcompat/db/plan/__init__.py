@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pmcompat.db import plan_config, plan_findings, plan_objects, plan_procedures, plan_scripts, plan_shape, plan_views
 from pmcompat.db.catalog import (
     FENCE_PAIRS,
     LISTED,
@@ -31,10 +30,17 @@ from pmcompat.db.catalog import (
     Relation,
     Routine,
 )
-from pmcompat.db.plan_findings import Finding
-from pmcompat.db.plan_quote import ident, qualified, role
-from pmcompat.db.plan_scripts import Script
-from pmcompat.db.plan_shape import Shape
+from pmcompat.db.plan import config as plan_config
+from pmcompat.db.plan import findings as plan_findings
+from pmcompat.db.plan import objects as plan_objects
+from pmcompat.db.plan import procedures as plan_procedures
+from pmcompat.db.plan import scripts as plan_scripts
+from pmcompat.db.plan import shape as plan_shape
+from pmcompat.db.plan import views as plan_views
+from pmcompat.db.plan.findings import Finding
+from pmcompat.db.plan.quote import ident, qualified, role
+from pmcompat.db.plan.scripts import Script
+from pmcompat.db.plan.shape import Shape
 
 #: "pmcompat" as eight bytes: the advisory lock of everything that changes the schema
 LOCK_KEY = int.from_bytes(b"pmcompat", "big")

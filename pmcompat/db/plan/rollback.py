@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any
 
 from pmcompat.db import plan as plans
-from pmcompat.db import plan_objects, plan_procedures, plan_scripts, plan_shape, plan_views
 from pmcompat.db.catalog import (
     LISTED,
     OPTIONS_TABLE,
@@ -26,9 +25,14 @@ from pmcompat.db.catalog import (
     Relation,
 )
 from pmcompat.db.plan import PlanSettings
-from pmcompat.db.plan_findings import Finding
-from pmcompat.db.plan_quote import qualified
-from pmcompat.db.plan_scripts import Script
+from pmcompat.db.plan import objects as plan_objects
+from pmcompat.db.plan import procedures as plan_procedures
+from pmcompat.db.plan import scripts as plan_scripts
+from pmcompat.db.plan import shape as plan_shape
+from pmcompat.db.plan import views as plan_views
+from pmcompat.db.plan.findings import Finding
+from pmcompat.db.plan.quote import qualified
+from pmcompat.db.plan.scripts import Script
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
-from pmcompat.db import plan_quote
-from pmcompat.db.plan_tokens import Unreadable, tokens
+from pmcompat.db.plan import quote as plan_quote
+from pmcompat.db.plan.tokens import Unreadable, tokens
 from pmcompat.errors import ConfigurationError
 from pmcompat.resources import data
 
