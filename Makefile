@@ -32,7 +32,7 @@ format: $(VENV)/check.stamp ## put the code into the one format
 soak: $(VENV)/test.stamp ## the long counts
 	@$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
-bench: $(VENV)/test.stamp ## the measurements, beside their peers
+bench: $(VENV)/bench.stamp ## the measurements, beside their peers
 	@for f in tests/bench/bench_*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done
 
 clean: ## remove what was installed

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import pmcompat
 
+#: beside what make installed: nothing is left in the checkout
+PLOT = Path(__file__).resolve().parents[2] / ".venv/bench_translate.png"
 HOST = (
     '  <host id="{i}" href="/api/hosts/{i}">\n    <name>h{i}</name><address>h{i}.lab</address>\n'
     '    <status><state>up</state></status><cluster id="c1" href="/api/clusters/c1"/><port>54321</port><type>rhel</type>\n'
@@ -156,7 +158,7 @@ def plot(found: list[dict[str, float]], target: Path) -> bool:
     """Draw the linearity; False where no matplotlib is installed."""
     if importlib.util.find_spec("matplotlib") is None:
         return False
-    from matplotlib import pyplot as plt  # type: ignore[import-not-found,unused-ignore]  # not a dependency: used where it is
+    from matplotlib import pyplot as plt
 
     plt.loglog([row["hosts"] for row in found], [row["seconds"] for row in found], "o-")
     plt.xlabel("hosts")
@@ -170,7 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="600 MB and a million hosts as well")
     parser.add_argument("--no-peers", action="store_true", help="leave lxml out of the 600 MB run")
-    parser.add_argument("--png", type=Path, default=None, help="where the plot goes")
+    parser.add_argument("--png", type=Path, default=PLOT, help=f"where the plot goes (default {PLOT})")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pmcompat-bench-") as name:
         work = Path(name)
