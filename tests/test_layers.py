@@ -123,7 +123,7 @@ def strays(sources: Mapping[str, str]) -> list[str]:
     for name, text in sources.items():
         for target in imports(text, known):
             for package, homes in HOMES.items():
-                if _within(target, package) and not any(name == home or name.startswith((home + ".")) for home in homes):
+                if _within(target, package) and not any(name == home or name.startswith(home + ".") for home in homes):
                     wrong.append(f"{name} imports {target}, whose home is {homes}")
     return wrong
 

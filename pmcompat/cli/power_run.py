@@ -261,10 +261,19 @@ def _code(report: Report, *, monitor: bool) -> int:
 
 
 def _end_on_signals(executor: FenceExecutor) -> None:
+    """Have signals end the executor, and change nothing any more once it has ended.
+
+    The loop's own handlers go with the loop: a signal after that would take the exit code of what is done already.
+    """
     loop = asyncio.get_running_loop()
+
+    def heard(number: int, _frame: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(_signalled, executor, signal.Signals(number))
+
     for number in ENDING_SIGNALS:
-        with suppress(NotImplementedError, RuntimeError):  # not in the main thread
-            loop.add_signal_handler(number, _signalled, executor, number)
+        with suppress(ValueError):  # not in the main thread
+            signal.signal(number, heard)
 
 
 def _signalled(executor: FenceExecutor, number: signal.Signals) -> None:

@@ -200,12 +200,13 @@ def rows_of_skip(host: Host, operation: Operation, origin: Origin, reason: str) 
 
 _INSERT: Final = sql.SQL(
     "INSERT INTO {} (log_time, log_type_name, log_type, severity, message, user_name, vds_id, vds_name, vds_group_id, "
-    "vds_group_name) VALUES (now(), %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    "vds_group_name) SELECT now(), * FROM unnest(%s::text[], %s::integer[], %s::integer[], %s::text[], %s::text[], "
+    "%s::uuid[], %s::text[], %s::uuid[], %s::text[])"
 )
 
 
 async def write(conn: AsyncConnection, rows: Sequence[AuditRow], *, schema: str = "public") -> bool:
-    """Write *rows* in one transaction, if the table is there and may be written; return whether they were.
+    """Write *rows*, if the table is there and may be written; return whether they all were.
 
     Never raises for what the database says: nothing depends on these rows.
     """
@@ -213,11 +214,10 @@ async def write(conn: AsyncConnection, rows: Sequence[AuditRow], *, schema: str 
         return True
     query = _INSERT.format(sql.Identifier(schema, "audit_log"))
     try:
-        async with conn.transaction():
-            for row in rows:
-                await conn.execute(query, _values(row))
+        await conn.execute(query, [list(column) for column in zip(*map(_values, rows), strict=True)])
     except errors.Error:
-        return False
+        # one row's text may be what the database cannot take: the others are still written
+        return len(rows) > 1 and all([await write(conn, [row], schema=schema) for row in rows])
     return True
 
 
@@ -250,14 +250,14 @@ async def confirmed(conn: AsyncConnection, host_id: UUID, origin: Origin, *, sch
             await conn.execute(query, [kind.name, kind.id, kind.severity, message, origin.user[:255], host_id])
 
 
-async def ages(conn: AsyncConnection, host_id: UUID, *, schema: str = "public") -> list[tuple[Operation, float]]:
-    """Return the seconds since the host's last operations by users of oVirt; nothing where the table cannot be read."""
+async def ages(conn: AsyncConnection, hosts: Sequence[UUID], *, schema: str = "public") -> list[tuple[UUID, Operation, float]]:
+    """Return the seconds since the hosts' last operations by users of oVirt; nothing where the table cannot be read."""
     query = sql.SQL(
-        "SELECT log_type_name, extract(epoch FROM clock_timestamp() - max(log_time))::double precision FROM {} "
-        "WHERE vds_id = %s AND log_type_name = ANY(%s) GROUP BY log_type_name"
+        "SELECT vds_id, log_type_name, extract(epoch FROM clock_timestamp() - max(log_time))::double precision FROM {} "
+        "WHERE vds_id = ANY(%s) AND log_type_name = ANY(%s) GROUP BY vds_id, log_type_name"
     ).format(sql.Identifier(schema, "audit_log"))
     try:
-        cursor = await conn.execute(query, [host_id, list(_QUIET)])
-        return [(_QUIET[name], age) for name, age in await cursor.fetchall()]
+        cursor = await conn.execute(query, [list(hosts), list(_QUIET)])
+        return [(host, _QUIET[name], age) for host, name, age in await cursor.fetchall()]
     except (errors.UndefinedTable, errors.UndefinedColumn, errors.InsufficientPrivilege, errors.InvalidSchemaName):
         return []

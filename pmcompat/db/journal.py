@@ -14,12 +14,19 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from psycopg import errors
-
 from pmcompat.db import audit
 from pmcompat.db.connection import AsyncConnection
+from pmcompat.db.gathering import Gathered
 from pmcompat.db.journal_connections import Connections
-from pmcompat.db.journal_rows import agent_names, agent_results, entry_of, event_rows, outcome_word, unfinished_of
+from pmcompat.db.journal_rows import (
+    End,
+    EventRow,
+    entry_of,
+    event_rows,
+    finished_columns,
+    started_columns,
+    unfinished_of,
+)
 from pmcompat.errors import Locked
 from pmcompat.fence.events import Event, Origin, Request
 from pmcompat.fence.protocols import Entry, Past, Unfinished
@@ -33,30 +40,30 @@ _SETTLED_BY_STATUS: Final = """
         AND l.outcome IN ('succeeded', 'failed') AND l.power IN ('on', 'off'))
 """
 _UNFINISHED: Final = f"""
-SELECT {_COLUMNS}, extract(epoch FROM clock_timestamp() - o.started_at)::double precision
+SELECT DISTINCT ON (o.host_id) o.host_id, {_COLUMNS}, extract(epoch FROM clock_timestamp() - o.started_at)::double precision
 FROM pmcompat.operations o
-WHERE o.host_id = %(host)s AND o.confirmed_at IS NULL
+WHERE o.host_id = ANY(%(hosts)s::uuid[]) AND o.confirmed_at IS NULL
   AND (o.finished_at IS NULL OR (o.outcome = 'died' AND NOT {_SETTLED_BY_STATUS}))
-ORDER BY o.started_at DESC LIMIT 1
+ORDER BY o.host_id, o.started_at DESC
 """
 # An off that was cut short may work late, and a failed restart may have left one of two supplies dark.
 _RESUMABLE: Final = f"""
-SELECT {_COLUMNS}, extract(epoch FROM clock_timestamp() - o.started_at)::double precision
+SELECT DISTINCT ON (o.host_id) o.host_id, {_COLUMNS}, extract(epoch FROM clock_timestamp() - o.started_at)::double precision
 FROM pmcompat.operations o
-WHERE o.host_id = %(host)s AND o.operation = 'restart' AND o.confirmed_at IS NULL
+WHERE o.host_id = ANY(%(hosts)s::uuid[]) AND o.operation = 'restart' AND o.confirmed_at IS NULL
   AND (o.finished_at IS NULL OR o.outcome = 'died'
     OR (o.outcome IN ('failed', 'uncertain') AND (o.stage IN ('off', 'going on') OR (o.stage = 'going off' AND (
         o.outcome = 'uncertain' OR o.ended_by IS NOT NULL
         OR EXISTS (SELECT FROM pmcompat.operation_agents a WHERE a.operation_id = o.operation_id AND a.power = 'off'))))))
   AND NOT EXISTS (SELECT FROM pmcompat.operations l WHERE l.host_id = o.host_id AND l.started_at > o.started_at
     AND ((l.outcome = 'succeeded' AND l.operation <> 'status') OR (l.outcome IN ('succeeded', 'failed') AND l.power = 'on')))
-ORDER BY o.started_at DESC LIMIT 1
+ORDER BY o.host_id, o.started_at DESC
 """
 _SINCE: Final = """
-SELECT operation, extract(epoch FROM clock_timestamp() - max(finished_at))::double precision
+SELECT host_id, operation, extract(epoch FROM clock_timestamp() - max(finished_at))::double precision
 FROM pmcompat.operations
-WHERE host_id = %(host)s AND by_person AND outcome = 'succeeded'
-GROUP BY operation
+WHERE host_id = ANY(%(hosts)s::uuid[]) AND by_person AND outcome = 'succeeded'
+GROUP BY host_id, operation
 """
 # how far an operation certainly got, from the events that reached us: a lower bound
 _REACHED: Final = """
@@ -68,15 +75,23 @@ UPDATE pmcompat.operations SET
     stage = %(stage)s, taken_over_by = coalesce(taken_over_by, %(by)s)
 WHERE operation_id = %(operation)s AND outcome IS DISTINCT FROM 'confirmed'
 """
+# Hundreds of hosts may begin at once: one statement, one round trip and one commit serve all that wait. Rows as columns.
 _START: Final = """
-INSERT INTO pmcompat.operations
-    (operation_id, host_id, host_name, operation, mode, asked_by, machine, pid, by_person, resumes)
-VALUES (%(operation_id)s, %(host_id)s, %(host_name)s, %(operation)s, %(mode)s, %(user)s, %(machine)s, %(pid)s, %(by_person)s,
-    %(resumes)s)
-"""
-_START_AGENTS: Final = """
-INSERT INTO pmcompat.operation_agents (operation_id, position, agent)
-SELECT %(operation_id)s, n, agent FROM unnest(%(agents)s::text[]) WITH ORDINALITY AS t(agent, n)
+WITH asked AS (
+    SELECT * FROM unnest(%(operation_id)s::uuid[], %(host_id)s::uuid[], %(host_name)s::text[], %(operation)s::text[],
+        %(mode)s::text[], %(user)s::text[], %(machine)s::text[], %(pid)s::integer[], %(by_person)s::boolean[],
+        %(resumes)s::uuid[])
+), started AS (
+    INSERT INTO pmcompat.operations
+        (operation_id, host_id, host_name, operation, mode, asked_by, machine, pid, by_person, resumes)
+    SELECT * FROM asked ON CONFLICT DO NOTHING RETURNING operation_id
+), agents AS (
+    INSERT INTO pmcompat.operation_agents (operation_id, position, agent)
+    SELECT operation_id, position, agent
+    FROM unnest(%(agent_of)s::uuid[], %(position)s::integer[], %(agent)s::text[]) AS a(operation_id, position, agent)
+    JOIN started USING (operation_id)
+)
+SELECT operation_id FROM started
 """
 _HOLDER: Final = """
 SELECT asked_by, machine, pid, started_at FROM pmcompat.operations WHERE host_id = %s AND finished_at IS NULL
@@ -86,20 +101,25 @@ INSERT INTO pmcompat.operation_events (operation_id, at, kind, agent, action, wh
 SELECT * FROM unnest(%s::uuid[], %s::double precision[], %s::text[], %s::text[], %s::text[], %s::text[])
 """
 _FINISH: Final = """
-UPDATE pmcompat.operations SET finished_at = clock_timestamp(), outcome = %(outcome)s, power = %(power)s,
-    degraded = %(degraded)s, stage = %(stage)s, seconds = %(seconds)s, ended_by = %(ended_by)s, notes = %(notes)s
-WHERE operation_id = %(operation_id)s AND finished_at IS NULL
-"""
-_FINISH_AGENTS: Final = """
+WITH ended AS (
+    SELECT * FROM unnest(%(operation_id)s::uuid[], %(outcome)s::text[], %(power)s::text[], %(degraded)s::boolean[],
+        %(stage)s::text[], %(seconds)s::double precision[], %(ended_by)s::text[], %(notes)s::text[], %(resumes)s::uuid[])
+    AS e(operation_id, outcome, power, degraded, stage, seconds, ended_by, notes, resumes)
+), finished AS (
+    UPDATE pmcompat.operations o SET finished_at = clock_timestamp(), outcome = e.outcome, power = e.power,
+        degraded = e.degraded, stage = e.stage, seconds = e.seconds, ended_by = e.ended_by,
+        notes = ARRAY(SELECT jsonb_array_elements_text(e.notes::jsonb))
+    FROM ended e WHERE o.operation_id = e.operation_id AND o.finished_at IS NULL
+), resumed AS (
+    UPDATE pmcompat.operations o SET finished_at = coalesce(o.finished_at, clock_timestamp()),
+        outcome = coalesce(o.outcome, 'died'), taken_over_by = e.operation_id
+    FROM ended e WHERE o.operation_id = e.resumes
+)
 INSERT INTO pmcompat.operation_agents (operation_id, position, agent, asked, reached, power, error, unsettled)
-SELECT %s, * FROM unnest(%s::integer[], %s::text[], %s::text[], %s::boolean[], %s::text[], %s::text[], %s::boolean[])
+SELECT * FROM unnest(%(agent_of)s::uuid[], %(position)s::integer[], %(agent)s::text[], %(asked)s::text[],
+    %(reached)s::boolean[], %(read)s::text[], %(error)s::text[], %(unsettled)s::boolean[])
 ON CONFLICT (operation_id, position) DO UPDATE SET agent = excluded.agent, asked = excluded.asked, reached = excluded.reached,
     power = excluded.power, error = excluded.error, unsettled = excluded.unsettled
-"""
-_CLOSE_RESUMED: Final = """
-UPDATE pmcompat.operations SET finished_at = coalesce(finished_at, clock_timestamp()), outcome = coalesce(outcome, 'died'),
-    taken_over_by = %(by)s
-WHERE operation_id = %(resumed)s
 """
 _HISTORY: Final = """
 WITH newest AS (
@@ -136,6 +156,10 @@ class PostgresJournal:
         self._connections = Connections(dsn, limit=connections, application_name="pmcompat journal")
         self._schema = schema
         self._write_audit = write_audit
+        self._pasts = Gathered(self._pasts_of)
+        self._starts = Gathered(self._start)
+        self._records = Gathered(self._insert)
+        self._ends = Gathered(self._end)
 
     async def past(self, host_id: UUID) -> Past:
         """Return what is known of the host's earlier operations.
@@ -143,19 +167,24 @@ class PostgresJournal:
         :raises DatabaseUnreachable: it cannot be read.
         :raises SchemaError: the database has no journal.
         """
-        async with self._connections.one() as conn:
-            since = {Operation(name): age for name, age in await _all(conn, _SINCE, {"host": host_id})}
-            unfinished = await self._unfinished(conn, _UNFINISHED, host_id)
-            resumable = await self._unfinished(conn, _RESUMABLE, host_id)
-            for operation, age in await audit.ages(conn, host_id, schema=self._schema):
-                since[operation] = min(age, since.get(operation, age))
-        return Past(since=since, unfinished=unfinished, resumable=resumable)
+        return await self._pasts(host_id)
 
-    async def _unfinished(self, conn: AsyncConnection, query: str, host_id: UUID) -> Unfinished | None:
-        found = await _all(conn, query, {"host": host_id})
-        if not found:
-            return None
-        return unfinished_of(found[0], await _all(conn, _REACHED, [found[0][0]]))
+    async def _pasts_of(self, hosts: Sequence[UUID]) -> Sequence[Past]:
+        since: dict[UUID, dict[Operation, float]] = {host: {} for host in hosts}
+        async with self._connections.one() as conn:
+            async with conn.pipeline():
+                cursors = [await conn.execute(query, {"hosts": list(since)}) for query in (_SINCE, _UNFINISHED, _RESUMABLE)]
+            ages, unfinished, resumable = [await cursor.fetchall() for cursor in cursors]
+            for host, name, age in ages:
+                since[host][Operation(name)] = age
+            for host, operation, age in await audit.ages(conn, list(since), schema=self._schema):
+                since[host][operation] = min(age, since[host].get(operation, age))
+            left = {host: await self._unfinished(conn, row) for host, *row in unfinished}
+            dark = {host: await self._unfinished(conn, row) for host, *row in resumable}
+        return [Past(since=since[host], unfinished=left.get(host), resumable=dark.get(host)) for host in hosts]
+
+    async def _unfinished(self, conn: AsyncConnection, row: Sequence[Any]) -> Unfinished:
+        return unfinished_of(row, await _all(conn, _REACHED, [row[0]]))
 
     async def started(self, request: Request, unfinished: Unfinished | None) -> None:
         """Write "started" with one record per agent, committed when this returns (law F7).
@@ -164,33 +193,24 @@ class PostgresJournal:
         :raises Locked: another operation of the host is open and is not *unfinished* (law F6).
         :raises SchemaError: the database has no journal.
         """
-        values = {
-            "operation_id": request.operation_id,
-            "host_id": request.host.id,
-            "host_name": request.host.name,
-            "operation": request.operation.value,
-            "mode": request.mode.value,
-            "user": request.origin.user,
-            "machine": request.origin.machine,
-            "pid": request.origin.pid,
-            "by_person": request.origin.by_person,
-            "resumes": request.resumes,
-            "agents": agent_names(request),
-        }
+        if unfinished is None:
+            await self._starts(request)
+            return
+        taken = {"by": request.operation_id, "operation": unfinished.operation_id, "stage": unfinished.stage.value}
+        async with self._connections.one() as conn, conn.transaction():
+            await conn.execute(_TAKE_OVER, taken)
+            (refused,) = await self._insert_starts(conn, [request])
+            if refused is not None:
+                raise refused
+
+    async def _start(self, requests: Sequence[Request]) -> Sequence[Exception | None]:
         async with self._connections.one() as conn:
-            try:
-                async with conn.transaction():
-                    if unfinished is not None:
-                        taken = {
-                            "by": request.operation_id,
-                            "operation": unfinished.operation_id,
-                            "stage": unfinished.stage.value,
-                        }
-                        await conn.execute(_TAKE_OVER, taken)
-                    await conn.execute(_START, values)
-                    await conn.execute(_START_AGENTS, values)
-            except errors.UniqueViolation:
-                raise await self._locked(conn, request) from None
+            return await self._insert_starts(conn, requests)
+
+    async def _insert_starts(self, conn: AsyncConnection, requests: Sequence[Request]) -> list[Exception | None]:
+        found = await _all(conn, _START, started_columns(requests))
+        started = {row[0] for row in found}
+        return [None if request.operation_id in started else await self._locked(conn, request) for request in requests]
 
     async def _locked(self, conn: AsyncConnection, request: Request) -> Locked:
         found = await _all(conn, _HOLDER, [request.host.id])
@@ -205,34 +225,26 @@ class PostgresJournal:
 
     async def record(self, events: Sequence[Event]) -> None:
         """Append events, in order."""
-        rows = event_rows(events)
-        if rows:
-            async with self._connections.one() as conn:
-                await conn.execute(_RECORD, [list(column) for column in zip(*rows, strict=True)])
+        if events:
+            await self._records(event_rows(events))
+
+    async def _insert(self, parts: Sequence[Sequence[EventRow]]) -> Sequence[None]:
+        rows = [row for part in parts for row in part]
+        async with self._connections.one() as conn:
+            await conn.execute(_RECORD, [list(column) for column in zip(*rows, strict=True)])
+        return [None] * len(parts)
 
     async def finished(self, request: Request, outcome: Outcome, seconds: float) -> None:
         """Close the record of *request*, and that of ``request.resumes``; write the audit rows."""
-        closing = {
-            "operation_id": request.operation_id,
-            "outcome": outcome_word(outcome),
-            "power": outcome.power.value,
-            "degraded": outcome.degraded,
-            "stage": outcome.stage.value,
-            "seconds": seconds,
-            "ended_by": outcome.ended_by,
-            "notes": list(outcome.notes),
-        }
-        agents = agent_results(request, outcome)
+        await self._ends((request, outcome, seconds))
+
+    async def _end(self, ends: Sequence[End]) -> Sequence[None]:
         async with self._connections.one() as conn:
-            async with conn.transaction():
-                await conn.execute(_FINISH, closing)
-                if agents:
-                    columns = [list(column) for column in zip(*agents, strict=True)]
-                    await conn.execute(_FINISH_AGENTS, [request.operation_id, *columns])
-                if request.resumes is not None:
-                    await conn.execute(_CLOSE_RESUMED, {"resumed": request.resumes, "by": request.operation_id})
+            await conn.execute(_FINISH, finished_columns(ends))
             if self._write_audit:
-                await audit.write(conn, audit.rows_of(request, outcome), schema=self._schema)
+                rows = [row for request, outcome, _ in ends for row in audit.rows_of(request, outcome)]
+                await audit.write(conn, rows, schema=self._schema)
+        return [None] * len(ends)
 
     async def history(self, host_id: UUID, *, limit: int = 100) -> Sequence[Entry]:
         """Return what happened to the host, newest operation first; *limit* counts operations."""
@@ -249,6 +261,8 @@ class PostgresJournal:
 
     async def close(self) -> None:
         """Release connections. Idempotent."""
+        for gathered in (self._pasts, self._starts, self._records, self._ends):
+            await gathered.close()
         await self._connections.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
@@ -13,6 +14,7 @@ from pmcompat.fence.protocols import Entry, Unfinished
 from pmcompat.model import AgentFault, Operation, Outcome, PowerStatus, Stage
 
 EventRow = tuple[UUID, float, str, str, str, str]
+End = tuple[Request, Outcome, float]
 AgentRow = tuple[int, str, str | None, bool, str, str | None, bool]
 
 
@@ -39,6 +41,48 @@ def agent_results(request: Request, outcome: Outcome) -> list[AgentRow]:
             )
         )
     return rows
+
+
+def started_columns(requests: Sequence[Request]) -> dict[str, list[Any]]:
+    """Return requests as columns: one place per request, and one per agent of any of them."""
+    agents = [
+        (request.operation_id, position, name) for request in requests for position, name in enumerate(agent_names(request), 1)
+    ]
+    return {
+        "operation_id": [request.operation_id for request in requests],
+        "host_id": [request.host.id for request in requests],
+        "host_name": [request.host.name for request in requests],
+        "operation": [request.operation.value for request in requests],
+        "mode": [request.mode.value for request in requests],
+        "user": [request.origin.user for request in requests],
+        "machine": [request.origin.machine for request in requests],
+        "pid": [request.origin.pid for request in requests],
+        "by_person": [request.origin.by_person for request in requests],
+        "resumes": [request.resumes for request in requests],
+        **_columns(("agent_of", "position", "agent"), agents),
+    }
+
+
+def finished_columns(ends: Sequence[End]) -> dict[str, list[Any]]:
+    """Return outcomes as columns: one place per request, and one per agent of any of them. Notes are a JSON list."""
+    agents = [(request.operation_id, *row) for request, outcome, _ in ends for row in agent_results(request, outcome)]
+    names = ("agent_of", "position", "agent", "asked", "reached", "read", "error", "unsettled")
+    return {
+        "operation_id": [request.operation_id for request, _, _ in ends],
+        "outcome": [outcome_word(outcome) for _, outcome, _ in ends],
+        "power": [outcome.power.value for _, outcome, _ in ends],
+        "degraded": [outcome.degraded for _, outcome, _ in ends],
+        "stage": [outcome.stage.value for _, outcome, _ in ends],
+        "seconds": [seconds for _, _, seconds in ends],
+        "ended_by": [outcome.ended_by for _, outcome, _ in ends],
+        "notes": [json.dumps(outcome.notes) for _, outcome, _ in ends],
+        "resumes": [request.resumes for request, _, _ in ends],
+        **_columns(names, agents),
+    }
+
+
+def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+    return {name: [row[i] for row in rows] for i, name in enumerate(names)}
 
 
 def outcome_word(outcome: Outcome) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
@@ -21,6 +22,7 @@ import psycopg
 from psycopg import errors
 
 from pmcompat.db.connection import AsyncConnection, connect_async
+from pmcompat.db.gathering import Gathered
 from pmcompat.errors import DatabaseUnreachable, Locked, Refused
 from pmcompat.fence.events import Request
 
@@ -31,8 +33,8 @@ ACQUIRE_TIME: Final = 10.0
 #: statements that look for a second session behind one connection
 _PROOFS: Final = 3
 
-_ACQUIRE: Final = "SELECT pg_try_advisory_lock(%s), pg_backend_pid()"
-_RELEASE: Final = "SELECT pg_advisory_unlock(%s)"
+_ACQUIRE: Final = "SELECT pg_try_advisory_lock(key), pg_backend_pid() FROM unnest(%s::bigint[]) AS k(key)"
+_RELEASE: Final = "SELECT pg_advisory_unlock(key) FROM unnest(%s::bigint[]) AS k(key)"
 _SESSION: Final = "SELECT pg_backend_pid()"
 _HOLDER: Final = """
 SELECT a.pid, a.usename, coalesce(host(a.client_addr), 'this machine'), a.application_name, a.backend_start
@@ -79,8 +81,27 @@ class Session:
         self.conn = conn
         self.pid = pid
         self.lost = False
+        #: keys → whether they were taken, and by which server process; hosts that begin or end together share a round trip
+        self.take = Gathered(self._take)
+        self.give = Gathered(self._give)
         self._next: asyncio.Task[bool] | None = None
         self._current: asyncio.Task[bool] | None = None
+
+    async def _take(self, keys: Sequence[int]) -> Sequence[tuple[bool, int]]:
+        cursor = await self.conn.execute(_ACQUIRE, [list(keys)])
+        return [(bool(taken), int(pid)) for taken, pid in await cursor.fetchall()]
+
+    async def _give(self, keys: Sequence[int]) -> Sequence[None]:
+        await self.conn.execute(_RELEASE, [list(keys)])
+        return [None] * len(keys)
+
+    async def close(self) -> None:
+        """Give up the connection and with it every lock. Never raises."""
+        self.lost = True
+        await self.take.close()
+        await self.give.close()
+        with suppress(Exception):
+            await self.conn.close()
 
     async def check(self) -> bool:
         """Tell whether the session still is what it was; checks that wait together share one round trip.
@@ -169,7 +190,7 @@ class AdvisoryLocks:
             return self._session
 
     async def _take(self, session: Session, request: Request) -> None:
-        taken, pid = await _row(session.conn, _ACQUIRE, [key_of(request.host.id)]) or (False, None)
+        taken, pid = await session.take(key_of(request.host.id))
         if pid != session.pid:
             session.lost = True
             raise _proxy(f"session {session.pid} became session {pid}")
@@ -198,20 +219,16 @@ class AdvisoryLocks:
             return
         with suppress(psycopg.Error, TimeoutError, OSError):
             async with asyncio.timeout(CHECK_TIME):
-                await session.conn.execute(_RELEASE, [key_of(host_id)])
+                await session.give(key_of(host_id))
                 return
-        session.lost = True
-        with suppress(Exception):
-            await session.conn.close()
+        await session.close()
 
     async def close(self) -> None:
         """Release the connection and with it every lock. Idempotent."""
         session, self._session = self._session, None
         self._held.clear()
         if session is not None:
-            session.lost = True
-            with suppress(Exception):
-                await session.conn.close()
+            await session.close()
 
 
 async def _prove_session(conn: AsyncConnection, dsn: str | None) -> int:

@@ -101,6 +101,8 @@ class Conductor:
             await self._hear_out([self._tasks[command] for command in switching])
         await self._give_up()
         if not duty or self._aborted:
+            if self._aborted or reason == ENDED_BY_LOST_LOCK:
+                self._doubt()
             return self._book.outcome(ended_by=reason)
         self._in_duty = True
         flow = finish(self._book, ended_by=reason)
@@ -109,7 +111,13 @@ class Conductor:
         except _Ended:
             flow.close()
             await self._give_up()
+            self._doubt()
             return self._book.outcome(ended_by=reason)
+
+    def _doubt(self) -> None:
+        """Nobody watches any more: a command that has not shown may still act."""
+        for track in self._book.tracks:
+            track.doubt()
 
     async def _hear_out(self, tasks: list[asyncio.Task[None]]) -> None:
         until = self._loop.time() + SHORT

@@ -15,11 +15,12 @@ from pmcompat.fence.commands import Remark, T
 from pmcompat.fence.conductor import Conductor
 from pmcompat.fence.drivers import Driver
 from pmcompat.fence.events import Began, Finished, Noticed, Request
-from pmcompat.fence.flow import Notebook, longest, resume, run
+from pmcompat.fence.flow import Notebook, Patience, longest, resume, run
+from pmcompat.fence.flow.timing import LATE_OFF
 from pmcompat.fence.policy import NOTHING_SENT, Rules, refusal, refusal_by_past
 from pmcompat.fence.protocols import Held, HostLock, Journal, Past, Unfinished
 from pmcompat.fence.scribe import Listener, Scribe
-from pmcompat.model import Agent, Operation, Outcome
+from pmcompat.model import Agent, Operation, Outcome, PowerStatus, Stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +48,8 @@ class Undertaking:
         self._seconds: float | None = None
         self._conductor: Conductor | None = None
         self._ended_by: str | None = None
+        #: the operation that this one takes over from
+        self._left: Unfinished | None = None
 
     @property
     def seconds(self) -> float:
@@ -85,19 +88,26 @@ class Undertaking:
         self._seconds = self.seconds
         if self._means.journal is not None and outcome.succeeded:
             with suppress(PmcompatError, OSError):
-                await self._settle(outcome)
+                told = await self._settle(outcome)
+                outcome = _noted(outcome, told, first=True) if told else outcome
         return outcome
 
-    async def _settle(self, outcome: Outcome) -> None:
+    async def _settle(self, outcome: Outcome) -> str:
+        """Close what a crash left open, and say so; what is still on its way holds its lock and is left alone."""
         journal, lock = self._means.journal, self._means.lock
         if journal is None or (await journal.past(self.request.host.id)).unfinished is None:
-            return
+            return ""
         held = await lock.acquire(self.request) if lock is not None else None
         try:
             past = await journal.past(self.request.host.id)  # again: it may have been settled while we waited
-            if past.unfinished is not None:
-                await journal.started(self.request, past.unfinished)
-                await journal.finished(self.request, outcome, self.seconds)
+            if past.unfinished is None:
+                return ""
+            doubt = _doubt(outcome, past.unfinished, self._means.rules.patience)
+            if doubt:
+                return f"{_told(past.unfinished, 'uncertain still')}: {doubt}"
+            await journal.started(self.request, past.unfinished)
+            await journal.finished(self.request, outcome, self.seconds)
+            return _told(past.unfinished)
         finally:
             if held is not None:
                 await held.release()
@@ -123,6 +133,7 @@ class Undertaking:
         if journal is None:
             return Past()
         past: Past = await self._reach(journal.past(self.request.host.id), "the journal")
+        self._left = past.unfinished
         if self.resuming:
             self._resume(past)
         self._raise(refusal_by_past(self.request, self._means.rules, past, force=self._force))
@@ -131,6 +142,7 @@ class Undertaking:
         return past
 
     def _resume(self, past: Past) -> None:
+        self._left = past.resumable
         if past.resumable is not None:
             self.request = replace(self.request, resumes=past.resumable.operation_id)
         elif not self._force:
@@ -156,6 +168,7 @@ class Undertaking:
 
         book = Notebook.of(self.request.operation, self.request.host.power_management, tell)
         patience = self._means.rules.patience
+        book.late_off = _late_off(self._left, patience)
         self._conductor = conductor = Conductor(
             self.request,
             book,
@@ -200,8 +213,29 @@ def _noted(outcome: Outcome, note: str, *, first: bool = False) -> Outcome:
     return replace(outcome, notes=(note, *outcome.notes) if first else (*outcome.notes, note))
 
 
-def _told(unfinished: Unfinished) -> str:
+def _late_off(left: Unfinished | None, patience: Patience) -> float:
+    """Return the seconds for which an off of the operation that was *left* may still take effect; 0 if it sent none.
+
+    One that got as far as a confirmed off has none under way. Its last events may be missing, so "not touched" proves nothing.
+    """
+    if left is None or left.operation is Operation.START or left.stage in {Stage.OFF, Stage.GOING_ON, Stage.DONE}:
+        return 0.0
+    return max(min(patience.stop.budget, LATE_OFF) - left.age, 0.0)
+
+
+def _doubt(outcome: Outcome, left: Unfinished, patience: Patience) -> str:
+    """Return why a status does not say how the operation that was *left* ended; it stays uncertain then, and to be resumed."""
+    powers = {result.power for result in outcome.agents}
+    if PowerStatus.ON not in powers:
+        return ""
+    if _late_off(left, patience) > 0:
+        return "an off may still take effect"
+    halfway = left.operation is Operation.RESTART and PowerStatus.OFF in powers
+    return "a supply is off: see `pmcompat host resume`" if halfway else ""
+
+
+def _told(unfinished: Unfinished, how: str = "uncertain until now") -> str:
     return (
-        f"uncertain until now: a {unfinished.operation} by {unfinished.origin} began {unfinished.age:.0f} s ago and never "
+        f"{how}: a {unfinished.operation} by {unfinished.origin} began {unfinished.age:.0f} s ago and never "
         f"finished ({unfinished.stage})"
     )

@@ -222,7 +222,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         (
             "notebook",
             ("            case Accepted():\n                self.accepted = True"),
-            ("            case Accepted():\n                self.accepted, self.unsettled = True, False"),
+            ("            case Accepted():\n                self.accepted, self.unsettled, self.shown = True, False, True"),
         ),
     ],
     "unknown settles": [

@@ -50,6 +50,8 @@ class Track:
     fault: AgentFault | None = None
     #: a command was sent whose effect no definite status read has shown yet
     unsettled: bool = False
+    #: the power that the last on or off was to bring has been read since
+    shown: bool = False
     #: an on or off was taken by the device, or may have reached it
     sent: bool = False
     #: the device took the last on or off
@@ -81,7 +83,7 @@ class Track:
         if action is Action.STATUS:
             self.looked = True
             return
-        self.asked, self.unsettled, self.sent, self.accepted = action, True, True, False
+        self.asked, self.unsettled, self.sent, self.accepted, self.shown = action, True, True, False, False
         if action is Action.OFF:
             self.darkened, self.off_at = True, at
 
@@ -91,6 +93,8 @@ class Track:
         match answer:
             case PowerStatus():
                 self.power = answer
+                self.shown = self.shown or (self.asked is not None and answer.value == self.asked.value)
+                self.doubt()
                 if answer is not PowerStatus.UNKNOWN:
                     self.unsettled = False
             case Accepted():
@@ -100,7 +104,13 @@ class Track:
                 if self.fault is None or self.fault.kind is not FaultKind.REFUSED:
                     self.fault = answer
                 if action is not Action.STATUS and not answer.sent:
-                    self.unsettled, self.sent = before.unsettled, before.sent
+                    self.unsettled, self.sent, self.shown = before.unsettled, before.sent, before.shown
+                if action is Action.STATUS:
+                    self.doubt()
+
+    def doubt(self) -> None:
+        """Note that nobody can see any more whether the last on or off works: a read from before says nothing about now."""
+        self.unsettled = self.unsettled or (self.sent and not self.shown)
 
     def result(self, goal: PowerStatus | None) -> AgentResult:
         """Return what became of the agent; *goal* is None for a status operation."""
@@ -146,6 +156,8 @@ class Notebook:
     dark: Tracks = ()
     succeeded: bool = False
     degraded: bool = False
+    #: seconds from now on in which an off of an operation that died may still take effect: a plug that reads on may go dark
+    late_off: float = 0.0
     notes: list[str] = field(default_factory=list)
     #: the largest ``Reply.at`` so far
     now: float = 0.0
@@ -193,7 +205,7 @@ class Notebook:
         """Forget *command*: it was given up before it left."""
         track, before = self.pending.pop(command)
         track.asked, track.looked = before.asked, before.looked
-        track.unsettled, track.sent = before.unsettled, before.sent
+        track.unsettled, track.sent, track.shown = before.unsettled, before.sent, before.shown
         track.accepted, track.darkened, track.off_at = before.accepted, before.darkened, before.off_at
 
     def remark(self, conclusion: Conclusion, level: Sequence[Track], power: PowerStatus, text: str = "") -> None:

@@ -33,7 +33,7 @@ from pmcompat.fence.commands import Conclusion, Flow
 from pmcompat.fence.events import agent_name
 from pmcompat.fence.flow.notebook import Notebook, Track, Tracks
 from pmcompat.fence.flow.steps import ask, confirm, read, switch_off, switch_on, together, watching
-from pmcompat.fence.flow.timing import SECOND_READS, UNCLEAR_PAUSE, Patience, final
+from pmcompat.fence.flow.timing import FIRST_PAUSE, SECOND_READS, UNCLEAR_PAUSE, Patience, final
 from pmcompat.model import Action, Operation, Outcome, PowerStatus, Stage
 
 ON, OFF = PowerStatus.ON, PowerStatus.OFF
@@ -67,6 +67,7 @@ def stop(book: Notebook, patience: Patience) -> Flow[Outcome]:
 def start(book: Notebook, patience: Patience) -> Flow[Outcome]:
     """Give power: levels in turn, until an agent of one reads on."""
     levels = yield from _look(book, patience, needs=any)
+    yield from _sit_out(book, patience)
     return (yield from _start(book, levels, patience))
 
 
@@ -89,6 +90,7 @@ def resume(book: Notebook, patience: Patience) -> Flow[Outcome]:
     not dark is started: what is on stays on, and a supply that is off beside it comes back.
     """
     levels = yield from _look(book, patience, needs=any)
+    yield from _sit_out(book, patience)
     for level in levels:
         if all(track.reads(OFF) for track in level):
             yield from read(book, level, within=lambda track: patience.command(track.agent))
@@ -111,6 +113,26 @@ def _look(book: Notebook, patience: Patience, *, needs: Callable[[Iterable[bool]
             book.remark(Conclusion.PUT_BEHIND, level, PowerStatus.UNKNOWN)
             book.note(f"{names(level)} did not answer and was put behind")
     return levels
+
+
+def _sit_out(book: Notebook, patience: Patience) -> Flow[None]:
+    """Watch plugs that read on while an off of an operation that died may still darken them: until a level is dark, or time.
+
+    They are unsettled meanwhile: whoever ends the watch learns that the power is unknown.
+    """
+    began, waited, pause = book.now, 0.0, FIRST_PAUSE
+    while (left := book.late_off - max(book.now - began, waited)) > 0:
+        lighted = [track for track in book.tracks if track.reads(ON)]
+        if not lighted or any(all(track.reads(OFF) for track in level) for level in book.levels):
+            return
+        book.stage = Stage.GOING_OFF
+        for track in lighted:
+            track.unsettled = True
+        pause = min(pause, left)
+        yield from together(
+            [ask(book, track, Action.STATUS, after=pause, within=patience.command(track.agent)) for track in lighted]
+        )
+        waited, pause = waited + pause, min(2 * pause, UNCLEAR_PAUSE)
 
 
 def _look_again(book: Notebook, level: Tracks, patience: Patience, *, first: bool) -> Flow[None]:

@@ -21,6 +21,8 @@ UNCLEAR_PAUSE = 1.0
 TOLERATED = 3
 #: a level is not given up for unclear answers sooner than this after the first of them (or three delays, if that is less)
 HOLD = 5.0
+#: seconds after an off in which it may still take effect, where nobody waited for it: devices take up to 8 (field reports)
+LATE_OFF = 30.0
 #: second reads of a level that may disagree with the first before the level fails: a plug that flaps is not off (B-46)
 SECOND_READS = 4
 #: a remainder of a budget below this holds no poll any more
