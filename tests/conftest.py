@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from hypothesis.configuration import set_hypothesis_home_dir
 set_hypothesis_home_dir(
     os.environ.get("HYPOTHESIS_STORAGE_DIRECTORY", Path(__file__).resolve().parent.parent / ".venv/hypothesis")
 )
+
+# a shell that starts the tests in the background hands down an ignored SIGINT, and every child would inherit it;
+# a handler of our own becomes the default again at exec
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # no deadline: the machine may be busy; examples of databases and processes are slow to make
 settings.register_profile("pmcompat", deadline=None, suppress_health_check=[HealthCheck.too_slow])
