@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 
 # what Python, pytest, Hypothesis, mypy and ruff would leave in the checkout goes into .venv
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
+unexport PYTHONDONTWRITEBYTECODE # without byte code every command would compile the house anew
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/$(VENV)/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
