@@ -13,6 +13,8 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import io
+import itertools
 import json
 import os
 import shutil
@@ -241,22 +243,78 @@ async def storm(database: Database, count: int, loops: int, peers: int) -> None:
         print(f"    ours is {rate / slow:.0f} x fence_ipmilan in parallel (goal 10; the peer on a sample of {peers} devices)")
 
 
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """Seconds of processor time spent so far, by whom."""
+
+    ours: float
+    workers: float
+    postgres: float
+    simulators: float
+    machine: float
+
+    @classmethod
+    def now(cls, database: Database, sims: Sequence[IpmiSim]) -> Costs:
+        """Look at all of them."""
+        own, *workers = family(os.getpid())
+        with database.connect() as conn:
+            backend = conn.info.backend_pid
+        postmaster = int(Path(f"/proc/{backend}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        busy = sum(int(field) for i, field in enumerate(Path("/proc/stat").read_text().split()[1:9]) if i not in {3, 4})
+        return cls(
+            ran([own]),
+            ran(workers),
+            ran([postmaster, *children(postmaster)]),
+            ran([sim.process.pid for sim in sims]),
+            busy / os.sysconf("SC_CLK_TCK"),
+        )
+
+    def since(self, before: Costs, hosts: int) -> str:
+        """Return what was spent per host, and what two idle processors could do at that price."""
+        spent = [new - old for new, old in zip(dataclasses.astuple(self), dataclasses.astuple(before), strict=True)]
+        ours, workers, postgres, simulators, machine = spent
+        price = (sum(spent) - machine) / hosts
+        return (
+            f"ms of processor a host: this process {ours / hosts * 1000:.1f}, workers {workers / hosts * 1000:.1f}, "
+            f"Postgres {postgres / hosts * 1000:.1f}, simulators {simulators / hosts * 1000:.1f} "
+            f"(two idle cores: {2 / price:.0f} hosts/s at most); others took {max(machine / (sum(spent) - machine) - 1, 0):.0%}"
+        )
+
+
+def ran(pids: Sequence[int]) -> float:
+    """Return the seconds that these processes have run."""
+    total = 0.0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                total += int((task / "schedstat").read_text().split()[0]) / 1e9
+    return total
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that *pid* started."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, task.read_text().split())
+    return found
+
+
 async def calm(database: Database, sims: Sequence[IpmiSim], hosts: Sequence[Host]) -> float:
     """One run with all devices well; return hosts per second."""
     reset(sims)
     async with executor(database) as fencer:
         await fencer.astatus(hosts[0])  # the workers are up, as they are when the command has read its hosts
-        cpu, began = os.times(), time.monotonic()
+        before, began = Costs.now(database, sims), time.monotonic()
         at, reports = await all_of(Operation.STOP, hosts, fencer)
-        took, used = time.monotonic() - began, os.times()
+        took, after = time.monotonic() - began, Costs.now(database, sims)
     assert all(report.outcome and report.outcome.succeeded for report in reports), "a host failed"
     check(sims, ["off"], "off")
-    own = (used.user + used.system - cpu.user - cpu.system) / len(hosts) * 1000
     alone = statistics.median(report.seconds for report in reports)
     print(
-        f"    {took:.2f} s; a host {alone * 1000:.0f} ms of its own, {own:.2f} ms of this process; "
-        f"the last {max(at.values()):.2f} s"
+        f"    {took:.2f} s, {len(hosts) / took:.0f} hosts/s; the median host {alone:.2f} s, the last {max(at.values()):.2f} s"
     )
+    print(f"        {after.since(before, len(hosts))}")
     await asyncio.sleep(0.5)
     return len(hosts) / took
 
@@ -313,68 +371,65 @@ def peer_storm(sims: Sequence[IpmiSim], peers: int) -> float:
 # Waiting
 
 
-def used_by(pids: Sequence[int]) -> tuple[float, float]:
-    """Return seconds of processor time and MB of memory shared with nobody of some processes."""
-    ticks, private = 0.0, 0.0
+def private(pids: Sequence[int]) -> float:
+    """Return MB of memory that these processes share with nobody."""
+    total = 0.0
     for pid in pids:
         with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            ticks += int(fields[11]) + int(fields[12])
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                 if line.startswith(("Private_Clean", "Private_Dirty")):
-                    private += int(line.split()[1]) / 1024
-    return ticks / os.sysconf("SC_CLK_TCK"), private
+                    total += int(line.split()[1]) / 1024
+    return total
 
 
 def family(pid: int) -> list[int]:
     """Return *pid* and the processes below it, but for simulators."""
     found = [pid]
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+    for child in children(pid):
         with contextlib.suppress(OSError):
-            for child in map(int, task.read_text().split()):
-                if b"ipmi_forker" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    found += family(child)
+            if b"ipmi_forker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found += family(child)
     return found
 
 
 async def waiting(database: Database, hosts: Sequence[Host], driver: Any, name: str, settle: float) -> None:
     """Have hosts wait for an off that does not come; measure ten seconds of it."""
     gc.collect()
-    before = used_by(family(os.getpid()))[1]
+    before = private([os.getpid()])
     fencer = executor(database, drivers={"ipmi": driver}, policy=Policy(quiet_time=0, hosts_at_once=len(hosts)))
     task = asyncio.create_task(all_of(Operation.STOP, hosts, fencer))
     await asyncio.sleep(settle)
-    (began, _), seconds = used_by(family(os.getpid())), 10
+    own, *workers = family(os.getpid())
+    began, seconds = (ran([own]), ran(workers)), 10
     await asyncio.sleep(seconds)
-    ended, memory = used_by(family(os.getpid()))
+    ended = (ran([own]), ran(workers))
+    memory, beside = private([own]) - before, private(workers)
     fencer.end("bench")
     await task
     await fencer.aclose()
     per = 1000 / len(hosts)
-    share = (ended - began) / seconds * 100 * per
+    shares = [(new - old) / seconds * 100 * per for new, old in zip(ended, began, strict=True)]
     print(
-        f"1,000 hosts that wait, {name}: {share:.1f} % of a processor, {(memory - before) * per:.0f} MB "
-        f"(measured with {len(hosts)})"
+        f"1,000 hosts that wait, {name}: {shares[0]:.1f} % of a processor and {memory * per:.0f} MB in this process, "
+        f"{shares[1]:.1f} % in the workers (measured with {len(hosts)}; its {len(workers)} workers hold {beside:.0f} MB)"
     )
 
 
-async def waits(database: Database, count: int) -> None:
-    """What waiting costs: on the simulated driver, and on IPMI devices that take ``off`` and stay on."""
-    few = stored(database, [settings([10_000 + 2 * n, 10_001 + 2 * n]) for n in range(count)])
-    agents = [agent for host in few for agent in host.power_management.agents]
-    rack = Rack.serving(agents)
+async def waits_simulated(database: Database, count: int) -> None:
+    """What waiting costs without any device: off is taken, and an hour passes."""
+    hosts = stored(database, [settings([10_000 + 2 * n, 10_001 + 2 * n]) for n in range(count)])
+    rack = Rack.serving([agent for host in hosts for agent in host.power_management.agents], settle_off=3600.0)
+    await waiting(database, hosts, SimulatedDriver(rack), "simulated driver", 25)
+
+
+async def waits_ipmi(database: Database, count: int) -> None:
+    """What waiting costs on IPMI devices that take ``off`` and stay on."""
     with tempfile.TemporaryDirectory(prefix="pmcompat-bench-") as where, Rig(Path(where)) as rig:
-        # both drivers wait on the same kind of device: one that takes an off and stays on
-        for agent in agents:
-            rack.break_device(str(agent.address), ignores={"off": -1})
-        await waiting(database, few, SimulatedDriver(rack), "simulated driver", 25)
-        supplies = [supply for _ in range(0, count, 50) for supply in rig.supplies(100)]
-        for supply in supplies:
+        pairs = [rig.supplies(2) for _ in range(count)]
+        for supply in itertools.chain(*pairs):
             supply.misbehave(ignore0="")
-        hosts = stored(
-            database, [settings([pair[0].sim, pair[1].sim]) for pair in zip(supplies[::2], supplies[1::2], strict=True)]
-        )
-        await waiting(database, hosts[:count], IpmiDriver(), "IPMI driver", 40)
+        hosts = stored(database, [settings([supply.sim for supply in pair]) for pair in pairs])
+        await waiting(database, hosts, IpmiDriver(), "IPMI driver", 40)
 
 
 async def measure(options: argparse.Namespace, databases: Databases) -> None:
@@ -390,11 +445,19 @@ async def measure(options: argparse.Namespace, databases: Databases) -> None:
         "round-trips": lambda: round_trips(database(20)),
         "black-hole": lambda: black_hole(database(20), 5),
         "storm": lambda: storm(database(options.hosts), options.hosts, options.storms, options.peers),
-        "waiting": lambda: waits(database(options.hosts), options.waiting),
     }
-    for name, part in parts.items():
-        if not options.only or name in options.only:
+    alone = {
+        "waiting-simulated": lambda: waits_simulated(database(options.waiting), options.waiting),
+        "waiting-ipmi": lambda: waits_ipmi(database(options.waiting), options.waiting),
+    }
+    for name, part in {**parts, **alone}.items():
+        if name in options.only or (not options.only and name in parts):
             await part()
+        elif not options.only:  # memory is measured in a process that has done nothing before
+            line = [sys.executable, __file__, name, "--waiting", str(options.waiting)]
+            await asyncio.to_thread(subprocess.run, line, check=True)
+    if options.only:
+        return
     if shutil.which("pacemakerd") is None:
         print("Pacemaker's fencer: skipped, the package pacemaker is not installed")
     else:
@@ -409,8 +472,10 @@ def main() -> None:
     parser.add_argument("--storms", type=int, default=3, help="storms without silent devices")
     parser.add_argument("--peers", type=int, default=60, help="devices given to the peers")
     parser.add_argument("--waiting", type=int, default=200, help="hosts that wait")
-    parser.add_argument("only", nargs="*", help="restart, round-trips, black-hole, storm, waiting; default: all")
+    parser.add_argument("only", nargs="*", help="restart, round-trips, black-hole, storm, waiting-simulated, waiting-ipmi")
     options = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # parts that run alone print in between
     if missing := [name for name in ("ipmi_sim", "fence_ipmilan", "ipmitool") if shutil.which(name) is None]:
         print(f"skipped: {', '.join(missing)} not installed (apt-get install openipmi ipmitool fence-agents)")
         return
