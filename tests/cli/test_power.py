@@ -265,6 +265,19 @@ def test_a_signal_in_mid_restart_gives_the_power_back(site: Site, number: signal
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_after_the_work_is_done_does_not_take_its_exit_code(site: Site, number: signal.Signals) -> None:
+    """The interpreter gives its handlers back before the process ends: one that came then ended a done restart with -15."""
+    process = site.start("host", "restart", "dual", "--yes", "--json")
+    assert process.stdout is not None
+    found = json.loads(process.stdout.readline())
+    while process.poll() is None:
+        process.send_signal(number)
+        time.sleep(0.001)
+    process.communicate(timeout=30)
+    assert (found["succeeded"], process.returncode) == (True, 0)
+
+
 def test_after_a_kill_the_next_operation_says_uncertain_and_a_person_can_settle_it(site: Site) -> None:
     site.rack(settle=60, ignores=0)
     process = site.start("host", "restart", "dual", "--yes", "--json")
