@@ -2,8 +2,7 @@
 
 This is a short cut, never a rule: a fragment that matches is valid in its profile, holds no comment, and gives no remark
 that the long way (:mod:`~pmcompat.documents.schema`, :mod:`~pmcompat.documents.splicing`) would make; the tests hold the
-two ways against each other. The fragment is well-formed already, so ``[^<]`` is all text there can be. Repeats are
-possessive: a match takes linear time.
+two ways against each other.
 """
 
 from __future__ import annotations
@@ -11,58 +10,27 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from pmcompat.documents.grammar import OPTIONS, PROXIES, STATUS, S, attribute, boolean, maybe, text
 from pmcompat.documents.values import Form
 
-_S = r"[ \t\r\n]*+"
-_LITERAL = r"(?:\"[^\"<]*+\"|'[^'<]*+')"
 #: a type without a reference in it: two spellings of one value are equal
 _TYPE = r"(?:\"[^\"<&]*+\"|'[^'<&]*+')"
 _FRAGILE = {"3.3", "3.4", "3.5"}
 
 
-def _attribute(name: str, literal: str = _LITERAL) -> str:
-    return rf"[ \t\r\n]++{name}{_S}={_S}{literal}"
-
-
-def _text(name: str) -> str:
-    return rf"<{name}{_S}(?:/>|>[^<]*+</{name}{_S}>)"
-
-
-def _boolean(name: str, value: str = "true|false|1|0") -> str:
-    return rf"<{name}{_S}>{_S}(?:{value}){_S}</{name}{_S}>"
-
-
-def _list(name: str, item: str) -> str:
-    return rf"<{name}{_S}(?:/>|>(?:{_S}{item})*+{_S}</{name}{_S}>)"
-
-
-def _maybe(element: str) -> str:
-    return rf"(?:{_S}{element})?+"
-
-
-_OPTION = (
-    rf"<option(?:{_attribute('name')}{_attribute('value')}|{_attribute('value')}{_attribute('name')}){_S}"
-    rf"(?:/>|></option{_S}>)"
-)
-_OPTIONS = _list("options", _OPTION)
-_STATUS = rf"<status{_S}>{_S}{_text('state')}{_maybe(_text('detail'))}{_S}</status{_S}>"
-_PROXY = rf"<pm_proxy{_S}(?:/>|>{_maybe(_text('type'))}{_S}</pm_proxy{_S}>)"
-_PROXIES = _list("pm_proxies", _PROXY)
-
-
 def _fields(prefix: str) -> str:
     """Return the fields of a device; the groups say where they are, and whether there is an address and a password."""
     return (
-        rf"(?P<{prefix}fields>(?P<{prefix}address>{_maybe(_text('address'))}){_maybe(_text('username'))}"
-        rf"(?P<{prefix}password>{_maybe(_text('password'))}){_maybe(_OPTIONS)})"
+        rf"(?P<{prefix}fields>(?P<{prefix}address>{maybe(text('address'))}){maybe(text('username'))}"
+        rf"(?P<{prefix}password>{maybe(text('password'))}){maybe(OPTIONS)})"
     )
 
 
 def _agent(prefix: str, order: str) -> str:
     return (
-        rf"{_S}<agent(?:{_attribute('type', f'(?P<{prefix}type>{_TYPE})')})?+{_S}>{_fields(prefix)}"
-        rf"(?:{_S}<concurrent{_S}>{_S}(?P<{prefix}concurrent>true|false){_S}</concurrent{_S}>)?+"
-        rf"{_S}<order{_S}>{order}</order{_S}>{_S}</agent{_S}>"
+        rf"{S}<agent(?:{attribute('type', f'(?P<{prefix}type>{_TYPE})')})?+{S}>{_fields(prefix)}"
+        rf"(?:{S}<concurrent{S}>{S}(?P<{prefix}concurrent>true|false){S}</concurrent{S}>)?+"
+        rf"{S}<order{S}>{order}</order{S}>{S}</agent{S}>"
     )
 
 
@@ -76,16 +44,16 @@ def shape(profile: str) -> re.Pattern[bytes]:
     number = int(profile.partition(".")[2])
     agents = ""
     if number >= 2:
-        agents = rf"(?P<agents>{_S}<agents>{_agent('p', '1')}(?P<second>{_agent('s', '2')})?+{_S}</agents>)?+"
-    text = (
-        rf"<power_management(?:{_attribute('type', f'(?P<type>{_TYPE})')})?+{_S}>"
-        rf"{_maybe(_boolean('enabled'))}{_fields('')}"
-        rf"(?P<between>{_maybe(_STATUS)}{_maybe(_PROXIES) if number >= 2 else ''}){agents}"
-        rf"{_maybe(_boolean('automatic_pm_enabled')) if number >= 4 else ''}"
-        rf"{_maybe(_boolean('kdump_detection')) if number >= 5 else ''}"
-        rf"{_S}</power_management{_S}>"
+        agents = rf"(?P<agents>{S}<agents>{_agent('p', '1')}(?P<second>{_agent('s', '2')})?+{S}</agents>)?+"
+    whole = (
+        rf"<power_management(?:{attribute('type', f'(?P<type>{_TYPE})')})?+{S}>"
+        rf"{maybe(boolean('enabled'))}{_fields('')}"
+        rf"(?P<between>{maybe(STATUS)}{maybe(PROXIES) if number >= 2 else ''}){agents}"
+        rf"{maybe(boolean('automatic_pm_enabled')) if number >= 4 else ''}"
+        rf"{maybe(boolean('kdump_detection')) if number >= 5 else ''}"
+        rf"{S}</power_management{S}>"
     )
-    return re.compile(text.encode())
+    return re.compile(whole.encode())
 
 
 #: (start, end, what to put there), in their order

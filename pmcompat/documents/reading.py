@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from lxml import etree
 
+from pmcompat.documents import plain_hosts
 from pmcompat.documents.limits import DEFAULT, Limits
-from pmcompat.documents.scanning import Scanner, Span, hosts
+from pmcompat.documents.plain_hosts import PlainHost
+from pmcompat.documents.scanning import Plain, Scanner, Span, hosts
 from pmcompat.documents.schema import known, line_of, parse, problems, refusal
 from pmcompat.documents.values import AgentElement, HostElement, OptionElements, PowerManagementElement
 from pmcompat.errors import DocumentError
@@ -32,18 +34,20 @@ def read_hosts(source: BinaryIO | bytes, *, profile: str, limits: Limits = DEFAU
     :raises DocumentError: malformed, hostile, invalid in *profile*, or not a host document (line, path).
     :raises ConfigurationError: there is no such profile.
     """
-    known(profile)
-    for raw, span in host_fragments(source, limits=limits):
+    plain = Plain(plain_hosts.shape(known(profile)), hosts=True, attributes=plain_hosts.ATTRIBUTES)
+    for raw, span in host_fragments(source, limits=limits, plain=plain):
         yield read_host(raw, span, profile=profile, limits=limits)
 
 
-def host_fragments(source: BinaryIO | bytes, *, limits: Limits = DEFAULT) -> Iterator[tuple[bytes, Span]]:
+def host_fragments(
+    source: BinaryIO | bytes, *, limits: Limits = DEFAULT, plain: Plain | None = None
+) -> Iterator[tuple[bytes, Span]]:
     """Yield the bytes of every host as UTF-8, and where they stand.
 
     :raises DocumentError: malformed, hostile, or not a host document.
     """
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
-    scanner = Scanner(hosts, limits=limits, whole=limits.host)
+    scanner = Scanner(hosts, limits=limits, whole=limits.host, plain=plain)
     while chunk := stream.read(CHUNK):
         while len(chunk) < CHUNK and (more := stream.read(CHUNK - len(chunk))):
             chunk += more
@@ -62,71 +66,98 @@ def read_host(raw: bytes, span: Span, *, profile: str, limits: Limits = DEFAULT)
 
     :raises DocumentError: invalid.
     """
-    host = parse(raw, span.namespaces)
-    power = host.find("power_management")
-    value = None
-    if power is not None:
-        path, line = f"{span.path}/power_management", line_of(power, span.line)
-        if sum(1 for _ in itertools.islice(power.iter(), limits.elements + 1)) > limits.elements:
-            raise DocumentError(f"more than the limit of {limits.elements:,} elements", line=line, path=path)
-        found = problems(power, profile, line=line, path=path, limit=limits.problems)
-        if found:
-            raise refusal(found)
-        value = power_management(power, path=path, first=span.line)
-    storage = host.find("storage_manager")
+    short = span.plain is not None and raw.count(b"<") <= limits.elements
+    host = PlainHost(span.plain) if span.plain and short else _ParsedHost(raw, span, profile, limits)
     return HostElement(
-        id=host.get("id"),
-        name=_text(host.find("name")),
-        address=_text(host.find("address")),
-        port=_whole(_text(host.find("port")), "port", span, most=65535),
-        cluster_id=_attribute(host.find("cluster"), "id"),
-        cluster_name=_text(host.find("cluster/name")),
-        spm_priority=_whole(_attribute(storage, "priority"), "storage_manager/@priority", span, least=-(2**31)),
-        power_management=value,
+        id=host.id,
+        name=host.text("name"),
+        address=host.text("address"),
+        port=_whole(host.text("port"), "port", span, most=65535),
+        cluster_id=host.attribute("cluster", "id"),
+        cluster_name=host.nested("cluster", "name"),
+        spm_priority=_whole(host.attribute("storage_manager", "priority"), "storage_manager/@priority", span, least=-(2**31)),
+        power_management=host.power_management(),
         path=span.path,
         line=span.line,
     )
 
 
-def power_management(power: etree._Element, *, path: str = "", first: int = 1) -> PowerManagementElement:
-    """Return the value of a valid ``power_management``; its piece begins on line *first*."""
-    agents = power.find("agents")
-    proxies = power.find("pm_proxies")
+class _ParsedHost:
+    """A host of any shape, as lxml reads it; what :class:`~pmcompat.documents.plain_hosts.PlainHost` is for plain ones."""
+
+    def __init__(self, raw: bytes, span: Span, profile: str, limits: Limits) -> None:
+        self._host = parse(raw, span.namespaces)
+        self._children = _children(self._host)
+        self._span, self._profile, self._limits = span, profile, limits
+
+    @property
+    def id(self) -> str | None:
+        return self._host.get("id")
+
+    def text(self, name: str) -> str | None:
+        return _text(self._children.get(name))
+
+    def attribute(self, name: str, attribute: str) -> str | None:
+        child = self._children.get(name)
+        return None if child is None else child.get(attribute)
+
+    def nested(self, name: str, inner: str) -> str | None:
+        child = self._children.get(name)
+        return None if child is None else _text(child.find(inner))
+
+    def power_management(self) -> PowerManagementElement | None:
+        """Return the value of the host's ``power_management``, after its schema has agreed.
+
+        :raises DocumentError: it is invalid.
+        """
+        power = self._children.get("power_management")
+        if power is None:
+            return None
+        path, line = f"{self._span.path}/power_management", line_of(power, self._span.line)
+        limits = self._limits
+        if sum(1 for _ in itertools.islice(power.iter(), limits.elements + 1)) > limits.elements:
+            raise DocumentError(f"more than the limit of {limits.elements:,} elements", line=line, path=path)
+        found = problems(power, self._profile, line=line, path=path, limit=limits.problems)
+        if found:
+            raise refusal(found)
+        return power_management(power)
+
+
+def power_management(power: etree._Element) -> PowerManagementElement:
+    """Return the value of a valid ``power_management``."""
+    children = _children(power)
+    agents, proxies = children.get("agents"), children.get("pm_proxies")
     return PowerManagementElement(
-        enabled=_boolean(power.find("enabled")),
-        flat=_agent(power, path=path, first=first),
-        agents=None if agents is None else tuple(_agents(agents, path=f"{path}/agents", first=first)),
+        enabled=_boolean(children.get("enabled")),
+        flat=_agent(power, children),
+        agents=None if agents is None else tuple(_agent(agent, _children(agent)) for agent in agents.iterfind("agent")),
         pm_proxies=None
         if proxies is None
         else tuple(_text(proxy.find("type")) or "" for proxy in proxies.iterfind("pm_proxy")),
-        automatic_pm_enabled=_boolean(power.find("automatic_pm_enabled")),
-        kdump_detection=_boolean(power.find("kdump_detection")),
-        path=path,
-        line=line_of(power, first),
+        automatic_pm_enabled=_boolean(children.get("automatic_pm_enabled")),
+        kdump_detection=_boolean(children.get("kdump_detection")),
     )
 
 
-def _agents(agents: etree._Element, *, path: str, first: int) -> Iterator[AgentElement]:
-    for index, agent in enumerate(agents.iterfind("agent"), start=1):
-        yield _agent(agent, path=f"{path}/agent[{index}]", first=first)
-
-
-def _agent(element: etree._Element, *, path: str, first: int) -> AgentElement:
+def _agent(element: etree._Element, children: Mapping[str, etree._Element]) -> AgentElement:
     """Return an ``<agent>``, or the flat fields of a ``<power_management>``, as a value."""
-    password = _text(element.find("password"))
+    password = _text(children.get("password"))
     return AgentElement(
         type=element.get("type"),
-        address=_text(element.find("address")),
-        username=_text(element.find("username")),
+        address=_text(children.get("address")),
+        username=_text(children.get("username")),
         password=None if password is None else Secret(password),
-        options=_options(element.find("options")),
-        concurrent=_boolean(element.find("concurrent")),
-        order=_number(element.find("order")),
-        port=_number(element.find("port")),
-        encrypt_options=_boolean(element.find("encrypt_options")),
-        path=path,
-        line=line_of(element, first),
+        options=_options(children.get("options")),
+        concurrent=_boolean(children.get("concurrent")),
+        order=_number(children.get("order")),
+        port=_number(children.get("port")),
+        encrypt_options=_boolean(children.get("encrypt_options")),
     )
+
+
+def _children(element: etree._Element) -> dict[str, etree._Element]:
+    """Return the child elements by name; of two of one name the first."""
+    return {child.tag: child for child in element.iterchildren("*", reversed=True)}
 
 
 def _options(element: etree._Element | None) -> OptionElements | None:
@@ -140,10 +171,6 @@ def _text(element: etree._Element | None) -> str | None:
     if element is None:
         return None
     return "".join(part for part in (element.text, *(child.tail for child in element)) if part)
-
-
-def _attribute(element: etree._Element | None, name: str) -> str | None:
-    return None if element is None else element.get(name)
 
 
 def _boolean(element: etree._Element | None) -> bool | None:

@@ -38,12 +38,11 @@ _FOREIGN = {
     b"PK\x03\x04": "compressed input (zip)",
 }
 _PM = "power_management"
-#: what a plain power_management may have: hosts/host/power_management/agents/agent/options/option; name, value
-_PLAIN_DEPTH, _PLAIN_ATTRIBUTES = 7, 2
 _AFTER_NAME = frozenset("> \t\r\n")
-_TAG = b"<power_management"
+_TAG, _HOST_TAG = b"<power_management", b"<host"
 _PLAIN_URI = re.compile(r"[A-Za-z0-9:/._#~?=&+@,-]+")
-_IN_HOSTS, _IN_HOST = ("hosts", "host", _PM), ("host", _PM)
+_MEMBER = ("hosts", "host")
+_IN_HOSTS, _IN_HOST = (*_MEMBER, _PM), ("host", _PM)
 _StartHandler = Callable[[str, list[str]], None]
 
 
@@ -69,6 +68,27 @@ class Span(NamedTuple):
     def path(self) -> str:
         """Slash path of the element: ``/hosts/host[3]/power_management``."""
         return _slashed(self.steps, self.member)
+
+
+class Plain(NamedTuple):
+    """What almost every element that is looked for looks like: it is found by its bytes, in one match.
+
+    Expat proves it well-formed without a call for each of its elements. A short cut: every span is found without it as well.
+    """
+
+    pattern: re.Pattern[bytes]
+    #: whole hosts, with groups ``href`` and ``power``; else the ``power_management`` of a host
+    hosts: bool = False
+    #: levels that such an element may have at most, counted from the root:
+    #: hosts/host/power_management/agents/agent/options/option
+    depth: int = 7
+    #: attributes that one element of it may have at most
+    attributes: int = 2
+
+    @property
+    def tag(self) -> bytes:
+        """How it begins."""
+        return _HOST_TAG if self.hosts else _TAG
 
 
 #: what is looked for: (names from the root down) → wanted; asked for elements down to the third level only
@@ -124,17 +144,14 @@ class Scanner:
         *,
         limits: Limits = DEFAULT,
         whole: int | None = None,
-        plain: re.Pattern[bytes] | None = None,
+        plain: Plain | None = None,
     ) -> None:
-        """Look for *wanted* elements of at most *whole* bytes each (default: the limit of a fragment).
-
-        :param plain: what a plain ``power_management`` of a host looks like: it is found by its bytes, and expat proves it
-            well-formed without a call for each of its elements. A short cut: every span is found without it as well.
-        """
+        """Look for *wanted* elements of at most *whole* bytes each (default: the limit of a fragment), *plain* ones quickly."""
         self._wanted = wanted
         self._limits = limits
         self._whole = limits.fragment if whole is None else whole
-        self._plain = plain if limits.depth >= _PLAIN_DEPTH and limits.attributes >= _PLAIN_ATTRIBUTES else None
+        usable = plain is not None and limits.depth >= plain.depth and limits.attributes >= plain.attributes
+        self._plain = plain if usable else None
         self._codec: str | None = None
         self._path: list[str] = []
         self._member = 0
@@ -230,36 +247,49 @@ class Scanner:
         spans, self._spans = self._spans, []
         return spans
 
-    def _jump(self, plain: re.Pattern[bytes], begin: int) -> int:
-        """Parse the data from *begin* on as far as there are plain power managements in it; return where to go on.
+    def _jump(self, plain: Plain, begin: int) -> int:
+        """Parse the data from *begin* on as far as there are plain elements in it; return where to go on.
 
         A hit of the byte search is a tag, and no text in a comment or a value, where the parser stands exactly at it: it
         stands at the beginning of what it has not completed. Only a CDATA section it completes piece by piece.
         """
-        data, base, parser, find = self.data, self.base, self._parser, self.data.find
-        spans, listening = self._spans, self._start_handler
-        hit = find(_TAG, begin)
+        data, base, parser, find, tag = self.data, self.base, self._parser, self.data.find, plain.tag
+        listening, match_at = self._start_handler, plain.pattern.match
+        hit = find(tag, begin)
         while hit >= 0:
             self._parse(data[begin:hit])
             begin = hit
-            after = hit + len(_TAG)
+            after = hit + len(tag)
             if parser.CurrentByteIndex != base + hit:
                 break  # inside a comment or a value, which the parser would begin anew at every call
-            if self._inside_host and (match := plain.match(data, hit)):
+            expected = self._between_hosts if plain.hosts else self._inside_host
+            if expected and (match := match_at(data, hit)):
                 after = match.end()
                 if after - hit > self._whole:
                     break  # refused where it is looked at singly
-                self._managed = True
-                steps = _IN_HOSTS if len(self._path) == 2 else _IN_HOST
-                spans.append(
-                    Span(base + hit, base + after, steps, self._member, self._answer, parser.CurrentLineNumber, "", match)
-                )
+                self._note(plain, match)
                 parser.StartElementHandler = parser.EndElementHandler = None
                 self._parse(data[hit:after])
                 parser.StartElementHandler, parser.EndElementHandler = listening, self._end_handler
+                if plain.hosts:
+                    self._path.pop()
                 begin = after
-            hit = find(_TAG, after)
+            hit = find(tag, after)
         return begin
+
+    def _note(self, plain: Plain, match: re.Match[bytes]) -> None:
+        """Note the span of a plain element; the parser stands at its begin."""
+        if plain.hosts:
+            self._member += 1
+            self._path.append("host")  # for the place of a fault
+            self._answer = match["href"] is not None
+            steps: tuple[str, ...] = _MEMBER
+        else:
+            steps = _IN_HOSTS if len(self._path) == 2 else _IN_HOST
+        self._managed = True
+        first, last = match.span()
+        line = self._parser.CurrentLineNumber
+        self._spans.append(Span(self.base + first, self.base + last, steps, self._member, self._answer, line, "", match))
 
     def _nothing_left_in(self, rest: bytes) -> bool:
         """Tell whether the end of a ``<host>`` can be left to the parser: no other power_management, and no limit in reach.
@@ -285,6 +315,12 @@ class Scanner:
         if depth == 2:
             return self._path == ["hosts", "host"] and not self._foreign[2]
         return depth == 1 and self.root == "host" and not self._foreign[1]
+
+    @property
+    def _between_hosts(self) -> bool:
+        """Whether the parser stands between two members of ``<hosts>``, in UTF-8 and in no namespace."""
+        inside = self._depth() == 1 and self.root == "hosts" and self.codec == "utf-8"
+        return inside and not (self._foreign[1] or self._in_section or self._open)
 
     def close(self) -> None:
         """Say that the document ends here.

@@ -12,7 +12,7 @@ from functools import cache
 
 from pmcompat.documents.limits import DEFAULT, Limits
 from pmcompat.documents.patterns import Cuts, Quick, holds_password
-from pmcompat.documents.scanning import Scanner, Span
+from pmcompat.documents.scanning import Plain, Scanner, Span
 from pmcompat.documents.values import PROFILES, Form
 from pmcompat.errors import ConfigurationError, DocumentError, LossRefused
 
@@ -107,7 +107,7 @@ class Translator:
         self._lossy = lossy
         self._limits = limits
         self._quick = _quick(self._form, profile)
-        self._scanner = Scanner(limits=limits, plain=self._quick.pattern)
+        self._scanner = Scanner(limits=limits, plain=Plain(self._quick.pattern))
         self._sent = 0
         self._waiting: list[bytes] = []
         self._waiting_size = 0

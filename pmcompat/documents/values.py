@@ -45,8 +45,6 @@ class AgentElement:
     port: int | None = None
     #: profile 3.6 only
     encrypt_options: bool | None = None
-    path: str = ""
-    line: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,8 +59,6 @@ class PowerManagementElement:
     pm_proxies: tuple[str, ...] | None = None
     automatic_pm_enabled: bool | None = None
     kdump_detection: bool | None = None
-    path: str = ""
-    line: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -37,12 +37,11 @@ def test_a_document_is_read_as_it_is_written():
     power = first.power_management
     assert power.enabled is True
     assert power.pm_proxies == ("dc",)
-    assert power.flat == AgentElement(type="ipmilan", path="/hosts/host[1]/power_management", line=4)
+    assert power.flat == AgentElement(type="ipmilan")
     primary, secondary = power.agents
     assert (primary.address, primary.password, primary.options, primary.order) == ("bmc-12", Secret(""), None, 1)
     assert (secondary.password, secondary.concurrent) == (None, True)
     assert secondary.options == (("slot", "4"), ("lanplus", None))
-    assert (secondary.path, secondary.line) == ("/hosts/host[1]/power_management/agents/agent[2]", 7)
     assert second.power_management.agents is None
     assert third.power_management is None
 
