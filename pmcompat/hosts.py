@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import BinaryIO, Literal
 from uuid import UUID, uuid4
 
-from pmcompat.db.dao import Progress, VdsStaticDao, collector_paused
+from pmcompat.db.dao import Progress, Saving, VdsStaticDao, collector_paused
 from pmcompat.db.rows import is_uuid
 from pmcompat.documents.reading import read_hosts
 from pmcompat.documents.values import Form, HostElement
@@ -75,7 +76,10 @@ class _Planned:
     notes: tuple[str, ...]
 
 
-#: called with the reports of the hosts that lose an agent, before anything is written
+#: hosts read, decided and written at once
+_BATCH = 1000
+
+#: called with the reports of the hosts that lose an agent, before any stored host is changed
 Clearing = Callable[[Sequence[HostReport]], None]
 
 
@@ -95,71 +99,112 @@ def import_hosts(
     A host is found by id, else by name; one that is not there is created in *cluster* (id or name), else in the cluster the
     document names if it is there, else in the oldest one, in Maintenance.
 
-    :param progress: called with (done, total) written hosts.
-    :param clearing: hears what will be removed before anything is written.
+    :param progress: called with (done, total) written hosts; the total grows while the document is read.
+    :param clearing: hears what will be removed before any stored host is changed.
     :raises DocumentError: the document is malformed or invalid (line, path).
     :raises ModelError: a value that no host may have; the host and its line are named.
     :raises ConfigurationError: a password and no cipher; no such profile or semantics.
     :raises SchemaError: a secondary agent, and the database was not upgraded; or there is no such cluster.
     """
     with collector_paused(), dao.conn.transaction(force_rollback=dry_run):
-        elements = list(read_hosts(source, profile=profile))
-        planned = _planned(dao, elements, profile=profile, cluster=cluster, semantics=semantics)
-        if clearing and (losing := [report for report in map(_report, planned) if report.cleared]):
-            clearing(losing)
-        ids = _write(dao, planned, progress=None if dry_run else progress)
-    return ImportReport(
-        hosts=tuple(
-            _report(plan, None if dry_run and plan.stored is None else stored_id)
-            for plan, stored_id in zip(planned, ids, strict=True)
-        ),
-        dry_run=dry_run,
-    )
+        return _Import(dao, profile, cluster, semantics, dry_run=dry_run, progress=progress, clearing=clearing).run(source)
 
 
-def _planned(
-    dao: VdsStaticDao, elements: Sequence[HostElement], *, profile: str, cluster: str | None, semantics: str
-) -> list[_Planned]:
-    ids = [UUID(element.id) for element in elements if element.id and is_uuid(element.id)]
-    known = dao.get_many(ids=ids, names=[element.name for element in elements if element.name], lock=True)
-    by_id, by_name = {host.id: host for host in known}, {host.name: host for host in known}
-    where = _Clusters(dao, cluster)
-    seen: dict[UUID, int] = {}
-    names: dict[str, int] = {}
-    planned = []
-    for element in elements:
-        given = UUID(element.id) if element.id and is_uuid(element.id) else None
-        stored = (by_id.get(given) if given else None) or (by_name.get(element.name) if element.name else None)
-        with _naming(element):
-            cluster_id, notes = where.of(element, stored)
-            laid = lay(element, stored, profile=profile, cluster_id=cluster_id, new_id=given or uuid4(), semantics=semantics)
-            _check_once(laid.host, element.line, seen, names)
-            laid, more = _storable(dao, laid)
-        planned.append(_Planned(element=element, stored=stored, laid=laid, notes=(*notes, *more, *laid.notes)))
-    return planned
+class _Import:
+    """One import. The document is read, laid over what is stored and written in batches, hand over hand.
 
+    While the server stores new hosts, the next ones are decided and those after them read. Stored hosts are changed last, when
+    all that they lose has been told.
+    """
 
-class _naming:  # noqa: N801 - a context manager, used like a function
-    """Put the host and its line before the message of an error about a value."""
+    def __init__(
+        self,
+        dao: VdsStaticDao,
+        profile: str,
+        cluster: str | None,
+        semantics: str,
+        *,
+        dry_run: bool,
+        progress: Progress | None,
+        clearing: Clearing | None,
+    ) -> None:
+        self._dao, self._profile, self._semantics, self._dry_run = dao, profile, semantics, dry_run
+        self._progress, self._clearing = None if dry_run else progress, clearing
+        self._where = _Clusters(dao, cluster)
+        self._planned: list[_Planned] = []
+        #: hosts of the document so far: id and name → line
+        self._ids: dict[UUID, int] = {}
+        self._names: dict[str, int] = {}
 
-    def __init__(self, element: HostElement) -> None:
-        self._element = element
+    def run(self, source: BinaryIO | bytes) -> ImportReport:
+        """Do it, inside the caller's transaction."""
+        try:
+            with self._dao.saving(self._progress) as saving:
+                self._take(read_hosts(source, profile=self._profile), saving)
+            losing = [_report(plan) for plan in self._planned if plan.laid.cleared]
+            if self._clearing and losing:
+                self._clearing(losing)
+            self._change(len(saving.saved))
+        except ModelError as error:
+            if line := self._names.get(str(error.operands.get("host"))):
+                error.what = f"line {line}: {error.what}"
+            raise
+        return ImportReport(hosts=tuple(self._reports(saving.saved)), dry_run=self._dry_run)
 
-    def __enter__(self) -> None:
-        return None
+    def _take(self, elements: Iterator[HostElement], saving: Saving) -> None:
+        fresh: list[Host] = []
+        while batch := list(islice(elements, _BATCH)):
+            saving.settle()
+            known = self._stored(batch)
+            saving.add(fresh)
+            plans = self._plan(batch, known)
+            fresh = [plan.laid.host for plan in plans if plan.stored is None]
+            saving.total += len(fresh)
+            self._planned += plans
+        saving.add(fresh)
 
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, ModelError):
-            element = self._element
-            error.what = f"line {element.line}: host {element.name or element.id or '?'}: {error.what}"
-            error.state = error.state or "nothing was stored"
+    def _stored(self, batch: Sequence[HostElement]) -> list[Host]:
+        ids = [UUID(element.id) for element in batch if element.id and is_uuid(element.id)]
+        return self._dao.get_many(ids=ids, names=[element.name for element in batch if element.name], lock=True)
 
+    def _plan(self, batch: Sequence[HostElement], known: Sequence[Host]) -> list[_Planned]:
+        by_id, by_name = {host.id: host for host in known}, {host.name: host for host in known}
+        plans = []
+        for element in batch:
+            given = UUID(element.id) if element.id and is_uuid(element.id) else None
+            stored = (by_id.get(given) if given else None) or (by_name.get(element.name) if element.name else None)
+            try:
+                plans.append(self._plan_one(element, stored, given or uuid4()))
+            except ModelError as error:
+                error.what = f"line {element.line}: host {element.name or element.id or '?'}: {error.what}"
+                error.state = error.state or "nothing was stored"
+                raise
+        return plans
 
-def _check_once(host: Host, line: int, seen: dict[UUID, int], names: dict[str, int]) -> None:
-    first = seen.setdefault(host.id, line) if host.id in seen else names.get(host.name)
-    if first is not None:
-        raise ModelError("the document holds this host twice", field="name", why=f"it stands on line {first} too")
-    seen[host.id] = names[host.name] = line
+    def _plan_one(self, element: HostElement, stored: Host | None, new_id: UUID) -> _Planned:
+        cluster_id, notes = self._where.of(element, stored)
+        laid = lay(element, stored, profile=self._profile, cluster_id=cluster_id, new_id=new_id, semantics=self._semantics)
+        self._check_once(laid.host, element.line)
+        laid, more = _storable(self._dao, laid)
+        return _Planned(element=element, stored=stored, laid=laid, notes=(*notes, *more, *laid.notes))
+
+    def _check_once(self, host: Host, line: int) -> None:
+        first = self._ids.get(host.id) or self._names.get(host.name)
+        if first is not None:
+            raise ModelError("the document holds this host twice", field="name", why=f"it stands on line {first} too")
+        self._ids[host.id] = self._names[host.name] = line
+
+    def _change(self, created: int) -> None:
+        """Write the stored hosts that differ from what the document makes of them."""
+        changed = [plan.laid.host for plan in self._planned if plan.stored is not None and plan.laid.host != plan.stored]
+        tell = self._progress
+        self._dao.update_many(changed, progress=tell and (lambda done, total: tell(created + done, created + total)))
+
+    def _reports(self, saved: Sequence[Host]) -> Iterator[HostReport]:
+        fresh = iter(saved)
+        for plan in self._planned:
+            new_id = next(fresh).id if plan.stored is None else None
+            yield _report(plan, None if self._dry_run else new_id)
 
 
 class _Clusters:
@@ -169,6 +214,8 @@ class _Clusters:
         self._clusters = dao.clusters()
         if not self._clusters:
             raise SchemaError("the database has no cluster", state="nothing was stored", fix="create one in the engine")
+        self._by_id = {str(cluster.id): cluster.id for cluster in self._clusters}
+        self._by_name = {cluster.name: cluster.id for cluster in reversed(self._clusters)}
         self._wanted = self._find(wanted, wanted) if wanted else None
         if wanted and self._wanted is None:
             raise SchemaError(
@@ -178,7 +225,7 @@ class _Clusters:
             )
 
     def _find(self, id_: str | None, name: str | None) -> UUID | None:
-        return next((c.id for c in self._clusters if str(c.id) == (id_ or "").lower() or c.name == name), None)
+        return self._by_id.get((id_ or "").lower()) or self._by_name.get(name or "")
 
     def of(self, element: HostElement, stored: Host | None) -> tuple[UUID, tuple[str, ...]]:
         """Return the cluster of a host, and what is to be noted about it."""
@@ -204,23 +251,6 @@ def _storable(dao: VdsStaticDao, laid: Laid) -> tuple[Laid, tuple[str, ...]]:
     # what an engine without the column does anyway
     default = pm.proxy_preferences in {"", "cluster,dc"}
     return replace(laid, host=host), () if default else ("pm_proxies are not stored: this database has no column for them",)
-
-
-def _write(dao: VdsStaticDao, planned: Sequence[_Planned], *, progress: Progress | None) -> list[UUID]:
-    """Write what is new or changed and return every host's id, in order."""
-    new = [plan.laid.host for plan in planned if plan.stored is None]
-    changed = [plan.laid.host for plan in planned if plan.stored is not None and plan.laid.host != plan.stored]
-    total = len(new) + len(changed)
-    lines = {plan.laid.host.name: plan.element.line for plan in planned}
-    try:
-        saved = dao.save_many(new, progress=progress and (lambda done, _: progress(done, total)))
-        dao.update_many(changed, progress=progress and (lambda done, _: progress(len(new) + done, total)))
-    except ModelError as error:
-        if line := lines.get(str(error.operands.get("host"))):
-            error.what = f"line {line}: {error.what}"
-        raise
-    fresh = iter(saved)
-    return [plan.stored.id if plan.stored is not None else next(fresh).id for plan in planned]
 
 
 def _report(plan: _Planned, host_id: UUID | None = None) -> HostReport:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -72,19 +73,19 @@ def lay(
     if semantics not in SEMANTICS:
         raise ConfigurationError(f"there is no semantics {semantics!r}", fix=f"one of {', '.join(SEMANTICS)}")
     before = stored or _new_host(element, cluster_id, new_id)
+    pm, notes = before.power_management, list[str]()
+    if element.power_management is not None:
+        pm = _lay_power_management(element.power_management, pm, profile, semantics, notes)
     host = replace(
         before,
         name=before.name if element.name is None else element.name,
         address=before.address if element.address is None else element.address,
         port=before.port if element.port is None else element.port,
         spm_priority=before.spm_priority if element.spm_priority is None else element.spm_priority,
+        power_management=pm,
     )
-    if element.power_management is None:
-        return Laid(host=host)
-    notes: list[str] = []
-    pm = _lay_power_management(element.power_management, before.power_management, profile, semantics, notes)
     cleared = tuple(_RANKS[agent.order] for agent in before.power_management.agents if pm.of_order(agent.order) is None)
-    return Laid(host=replace(host, power_management=pm), notes=tuple(notes), cleared=cleared)
+    return Laid(host=host, notes=tuple(notes), cleared=cleared)
 
 
 def _new_host(element: HostElement, cluster_id: UUID, new_id: UUID) -> Host:
@@ -152,16 +153,15 @@ def _said_agents(
 ) -> tuple[AgentElement | None, AgentElement | None, bool | None]:
     """Return what is said of the primary, of the secondary, and of their acting together (None: nothing)."""
     agents = said.agents or ()
-    orders = [agent.order for agent in agents]
+    orders = tuple(agent.order for agent in agents)
     if len(agents) > 2:
         raise ModelError(
             f"a host has {len(agents)} agents, and the database can hold two",
             field="power_management.agents",
             why="the columns of vds_static have room for a primary and a secondary agent",
         )
-    found = roles(orders, profile)
+    found, odd = _reading(orders, profile)
     by_role = dict(zip(found, agents, strict=True))
-    odd = oddities(orders, profile)
     if odd and (Role.UNREAD in by_role or len(by_role) < len(agents)):
         raise ModelError(odd[0], field="power_management.agents.order", fix="give the agents the orders 1 and 2")
     notes += odd
@@ -178,6 +178,12 @@ def _said_agents(
     return one, two, together
 
 
+@lru_cache(maxsize=256)
+def _reading(orders: tuple[int | None, ...], profile: str) -> tuple[tuple[Role, ...], tuple[str, ...]]:
+    """Return the roles that these orders mean, and what is odd about them; thousands of hosts have the same two."""
+    return tuple(roles(orders, profile)), tuple(oddities(orders, profile))
+
+
 def _says_device(flat: AgentElement) -> bool:
     return any(value is not None for value in (flat.address, flat.username, flat.password, flat.options))
 
@@ -189,6 +195,8 @@ def _empties(said: AgentElement) -> bool:
 
 def _over(agent: AgentElement, flat: AgentElement) -> AgentElement:
     """Return the agent with what it does not say taken from the flat fields (law X5)."""
+    if agent.type is not None and not _says_device(flat):
+        return agent
     return replace(
         agent,
         type=flat.type if agent.type is None else agent.type,
@@ -201,6 +209,8 @@ def _over(agent: AgentElement, flat: AgentElement) -> AgentElement:
 
 def _ignored(flat: AgentElement, agent: AgentElement, stored: Agent | None) -> Iterator[str]:
     """Yield the flat fields that differ from agent and store: somebody changed them and the agents win (B-90)."""
+    if flat.type in {None, agent.type} and not _says_device(flat):
+        return
     kept = None if stored is None or stored.options is None else option_texts.parse(stored.options.text)
     known = {
         "type": stored and stored.type,

@@ -191,17 +191,24 @@ class VdsStaticDao(_Reads):
         :raises ConfigurationError: there is a password and no cipher.
         :raises SchemaError: a secondary agent, and the database was not upgraded.
         """
-        todo, saved = list(hosts), list[Host]()
-        with reporting(), self.conn.transaction():
+        todo = list(hosts)
+        with self.saving(progress) as saving:
+            saving.total = len(todo)
             for batch in _batches(todo):
-                rows = self._checked(batch, None)
-                statuses = [HostStatus.MAINTENANCE if host.status is None else host.status for host in batch]
-                ids = dao_write.insert(self.conn, self.shape, rows, [int(status) for status in statuses])
-                for host, new, status in zip(batch, ids, statuses, strict=True):
-                    saved.append(replace(host, id=new, status=status))
-                if progress:
-                    progress(len(saved), len(todo))
-        return saved
+                saving.add(batch)
+        return saving.saved
+
+    @contextmanager
+    def saving(self, progress: Progress | None = None) -> Iterator[Saving]:
+        """Store new hosts batch by batch in one transaction, for whoever makes them meanwhile; errors as :meth:`save_many`."""
+        with reporting(), self.conn.transaction():
+            saving = Saving(self.conn, self.shape, self._checked, progress)
+            try:
+                yield saving
+                saving.settle()
+            except BaseException:
+                saving.abandon()
+                raise
 
     def update(self, host: Host, *, was: Host | None = None) -> None:
         """Write every column of *host*; see :meth:`update_many`."""
@@ -280,10 +287,13 @@ class VdsStaticDao(_Reads):
                     fix="read it again and repeat the change",
                 )
 
-    def _checked(self, batch: Sequence[Host], current: Mapping[UUID, Row] | None) -> list[Row]:
+    def _checked(
+        self, batch: Sequence[Host], current: Mapping[UUID, Row] | None, before_asking: Callable[[], None] | None = None
+    ) -> list[Row]:
         """Return the rows of *batch*; only what differs from the stored rows has to be a value that a host may have.
 
         :param current: stored rows that were read already; None: the hosts are new.
+        :param before_asking: called before the database is asked about a host that is not plainly in order.
         :raises ModelError: the field is named, and the host.
         """
         limits, cipher, rows = self._limits, self.cipher, []
@@ -291,6 +301,8 @@ class VdsStaticDao(_Reads):
             try:
                 row = values_of(host, cipher)
                 if not limits.allow(row):
+                    if before_asking:
+                        before_asking()
                     self._check_closely(host, row, current)
             except PmcompatError as error:
                 error.what = f"host {host.name}: {error.what}"
@@ -323,6 +335,48 @@ class VdsStaticDao(_Reads):
         ).format(self._named("vdc_options"))
         words = {word.split("=")[0].strip() for (text,) in self.conn.execute(query) for word in text.split(",")}
         return name in words
+
+
+class Saving:
+    """New hosts on their way into the database: while the server stores one batch, the caller makes the next.
+
+    Between :meth:`add` and :meth:`settle` nobody else may use the connection.
+    """
+
+    def __init__(
+        self, conn: psycopg.Connection[Any], shape: Shape, checked: Callable[..., list[Row]], progress: Progress | None
+    ) -> None:
+        self._conn, self._shape, self._checked, self._progress = conn, shape, checked, progress
+        self._under_way: tuple[Sequence[Host], dao_write.Insertion] | None = None
+        #: what is stored, as stored
+        self.saved: list[Host] = []
+        #: how many hosts are to be told as the total
+        self.total = 0
+
+    def add(self, hosts: Sequence[Host]) -> None:
+        """Have the server store *hosts*, once it has stored those before; errors as :meth:`VdsStaticDao.save_many`."""
+        placed = [replace(host, status=HostStatus.MAINTENANCE) if host.status is None else host for host in hosts]
+        rows = self._checked(placed, None, self.settle)
+        self.settle()
+        if placed:
+            statuses = [int(host.status or 0) for host in placed]
+            self._under_way = placed, dao_write.Insertion(self._conn, self._shape, rows, statuses)
+
+    def settle(self) -> None:
+        """Wait until all that was added is stored."""
+        if self._under_way is None:
+            return
+        (hosts, insertion), self._under_way = self._under_way, None
+        for host, new in zip(hosts, insertion.ids(), strict=True):
+            self.saved.append(host if host.id == new else replace(host, id=new))
+        if self._progress:
+            self._progress(len(self.saved), self.total)
+
+    def abandon(self) -> None:
+        """Wait for the server, whatever it says: all of it is about to be rolled back. Idempotent."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way[1].abandon()
 
 
 class VdsDao(_Reads):

@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,6 +21,7 @@ import psycopg
 from psycopg import sql
 
 from pmcompat.db.rows import COLUMNS, FIELDS, INDEX, NAMES, SEVEN, Procedure, Row, Shape
+from pmcompat.db.under_way import UnderWay
 from pmcompat.errors import ModelError, SchemaError
 
 Connection = psycopg.Connection[Any]
@@ -29,13 +32,16 @@ _CONCURRENT: Final = "pm_secondary_concurrent"
 _NAME_AT: Final = INDEX["vds_name"]
 #: rows from which on copying them is cheaper than a JSON parameter
 _COPIED: Final = 50
+#: of new hosts: what ``vds_dynamic`` says of them
+_STATUS: Final = "status"
+_HANDED_OVER: Final[Mapping[str, str]] = {**COLUMNS, _STATUS: "integer"}
 _TYPED: Final = sql.SQL(", ").join(
-    sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(type_)) for name, type_ in COLUMNS.items()
+    sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(type_)) for name, type_ in _HANDED_OVER.items()
 )
 _RECORDSET: Final = sql.SQL("json_to_recordset(%s) AS t({})").format(_TYPED)
 _TABLE: Final = sql.Identifier("pg_temp", "pmcompat_rows")
 _MAKE_TABLE: Final = sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS pmcompat_rows ({}) ON COMMIT DROP").format(_TYPED)
-_FILL_TABLE: Final = sql.SQL("COPY {} ({}) FROM STDIN").format(_TABLE, sql.SQL(", ").join(map(sql.Identifier, NAMES)))
+_FILL_TABLE: Final = sql.SQL("COPY {} FROM STDIN").format(_TABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +52,15 @@ class Batch:
     parameters: tuple[str, ...]
 
 
-def batch_of(conn: Connection, rows: Sequence[Row]) -> Batch:
+def batch_of(conn: Connection, rows: Sequence[Row], statuses: Iterable[int | None] = repeat(None)) -> Batch:
     """Hand *rows* to the server; the batch is good until the next one or the end of the transaction."""
+    given = ((*row, status) for row, status in zip(rows, statuses, strict=False))
     if len(rows) < _COPIED or not _may_make_tables(conn):
-        return Batch(_RECORDSET, (_encoded(rows),))
+        return Batch(_RECORDSET, (_encoded(given),))
     conn.execute(_MAKE_TABLE)
     conn.execute(sql.SQL("TRUNCATE {}").format(_TABLE))
     with conn.cursor() as cursor, cursor.copy(_FILL_TABLE) as copy:
-        for row in rows:
+        for row in given:
             copy.write_row(row)
     return Batch(sql.SQL("{} AS t").format(_TABLE), ())
 
@@ -64,7 +71,7 @@ def _may_make_tables(conn: Connection) -> bool:
 
 
 def _encoded(rows: Iterable[Row]) -> str:
-    return json.dumps([dict(zip(NAMES, (str(row[0]), *row[1:6], str(row[6]), *row[7:]), strict=True)) for row in rows])
+    return json.dumps([dict(zip(_HANDED_OVER, (str(row[0]), *row[1:6], str(row[6]), *row[7:]), strict=True)) for row in rows])
 
 
 def procedure(shape: Shape, name: str) -> Procedure:
@@ -153,53 +160,83 @@ def _set(conn: Connection, shape: Shape, batch: Batch, columns: Sequence[str], *
     return conn.execute(query, batch.parameters).rowcount
 
 
-def insert(conn: Connection, shape: Shape, rows: Sequence[Row], statuses: Sequence[int]) -> list[UUID]:
-    """Insert *rows* through InsertVdsStatic, with their rows in ``vds_dynamic`` and ``vds_statistics``; return their ids.
+class Insertion:
+    """New hosts on their way through InsertVdsStatic, with their rows in ``vds_dynamic`` and ``vds_statistics``.
 
-    The 3.1.0 procedure makes the ids itself. It inserts nothing, silently, where the unique id is taken: that is an error here.
-    Without the two other rows a host is invisible in the view ``vds`` (database facts §2).
-
-    :raises ModelError: a unique id is taken.
+    Many rows are stored by the server while the caller does something else; nobody else may use the connection before
+    :meth:`ids` has returned. The 3.1.0 procedure makes the ids itself. It inserts nothing, silently, where the unique id is
+    taken: that is an error here. Without the two other rows a host is invisible in the view ``vds`` (database facts §2).
     """
-    known = procedure(shape, "insertvdsstatic")
-    _check_unique_ids(conn, shape, rows)
-    ids = _insert_static(conn, shape, rows, known)
-    _insert_companions(conn, shape, ids, statuses)
-    placed = [(new, *row[1:]) for new, row in zip(ids, rows, strict=True)]
-    left = [name for name in NAMES[1:] if name in shape.columns and f"v_{name}" not in known.parameters]
-    odd = [row for row in placed if any(row[INDEX[name]] != _DEFAULTS.get(name) for name in left)]
-    if odd:
-        _set(conn, shape, batch_of(conn, odd), left, stamp=False)
-    return ids
+
+    def __init__(self, conn: Connection, shape: Shape, rows: Sequence[Row], statuses: Sequence[int]) -> None:
+        """Hand *rows* over and have the server begin.
+
+        :raises ModelError: a unique id is taken.
+        """
+        self._conn, self._shape, self._rows = conn, shape, rows
+        self._known = known = procedure(shape, "insertvdsstatic")
+        _check_unique_ids(conn, shape, rows)
+        batch = batch_of(conn, rows, statuses)
+        statements = _insert_statements(shape, known, batch.source)
+        self._under_way: UnderWay | None = None
+        self._stored: dict[str, UUID] = {}
+        if batch.parameters:
+            for statement in statements:
+                answer = conn.execute(statement, batch.parameters)
+            self._stored = dict(answer)
+        else:
+            self._under_way = UnderWay(conn, statements)
+
+    def ids(self) -> list[UUID]:
+        """Wait until they are stored, and return their ids in order.
+
+        :raises ModelError: a unique id was taken meanwhile.
+        """
+        if self._under_way is not None:
+            answer, self._under_way = self._under_way.answer(), None
+            encoding = self._conn.info.encoding
+            self._stored = {str(name, encoding): UUID(str(id_, "ascii")) for name, id_ in answer if name and id_}
+        for row in self._rows:
+            if row[_NAME_AT] not in self._stored:
+                _taken(row)
+        ids = [self._stored[row[_NAME_AT]] for row in self._rows]
+        placed = [(new, *row[1:]) for new, row in zip(ids, self._rows, strict=True)]
+        left = [name for name in NAMES[1:] if name in self._shape.columns and f"v_{name}" not in self._known.parameters]
+        odd = [row for row in placed if any(row[INDEX[name]] != _DEFAULTS.get(name) for name in left)]
+        if odd:
+            _set(self._conn, self._shape, batch_of(self._conn, odd), left, stamp=False)
+        return ids
+
+    def abandon(self) -> None:
+        """Wait for the server, whatever it says: the transaction is about to be rolled back. Idempotent."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            with suppress(psycopg.Error):
+                under_way.answer()
 
 
-def _insert_static(conn: Connection, shape: Shape, rows: Sequence[Row], known: Procedure) -> list[UUID]:
+def _insert_statements(shape: Shape, known: Procedure, source: sql.Composable) -> list[sql.Composed]:
+    """Return the statements that store the rows of *source*; the last one answers with names and ids.
+
+    The engine's own companions take 36 to 44 arguments that only a running host knows; InsertVds does what is done here.
+    """
     special = {"vds_id": sql.SQL("NULL::uuid")} if known.returns_id else {}
-    batch = batch_of(conn, rows)
-    query = sql.SQL("SELECT t.vds_name, {}({}) FROM {}").format(
-        sql.Identifier(shape.schema, "insertvdsstatic"), _arguments(known, special), batch.source
+    static = sql.Identifier(shape.schema, "vds_static")
+    stored = sql.SQL("{} JOIN {} s ON s.{key} = t.{key}").format(
+        source, static, key=sql.Identifier("vds_name" if known.returns_id else "vds_id")
     )
-    done = conn.execute(query, batch.parameters)
-    if known.returns_id:
-        made = dict(done)
-        ids = [made[row[_NAME_AT]] for row in rows]
-        missing = [row for row, new in zip(rows, ids, strict=True) if new is None]
-    else:
-        ids = [row[0] for row in rows]
-        there = sql.SQL("SELECT vds_id FROM {} WHERE vds_id = ANY(%s)").format(sql.Identifier(shape.schema, "vds_static"))
-        found = {row[0] for row in conn.execute(there, [ids])}
-        missing = [row for row in rows if row[0] not in found]
-    if missing:
-        _taken(missing[0])
-    return ids
-
-
-def _insert_companions(conn: Connection, shape: Shape, ids: Sequence[UUID], statuses: Sequence[int]) -> None:
-    # the engine's own companions take 36 to 44 arguments that only a running host knows; InsertVds does what we do here
-    dynamic = sql.SQL("INSERT INTO {} (vds_id, status) SELECT * FROM unnest(%s::uuid[], %s::integer[])")
-    conn.execute(dynamic.format(sql.Identifier(shape.schema, "vds_dynamic")), [list(ids), list(statuses)])
-    statistics = sql.SQL("INSERT INTO {} (vds_id) SELECT unnest(%s::uuid[])")
-    conn.execute(statistics.format(sql.Identifier(shape.schema, "vds_statistics")), [list(ids)])
+    return [
+        sql.SQL("SELECT count({}({})) FROM {}").format(
+            sql.Identifier(shape.schema, "insertvdsstatic"), _arguments(known, special), source
+        ),
+        sql.SQL("INSERT INTO {} (vds_id, status) SELECT s.vds_id, t.status FROM {}").format(
+            sql.Identifier(shape.schema, "vds_dynamic"), stored
+        ),
+        sql.SQL("INSERT INTO {} (vds_id) SELECT s.vds_id FROM {}").format(
+            sql.Identifier(shape.schema, "vds_statistics"), stored
+        ),
+        sql.SQL("SELECT s.vds_name, s.vds_id FROM {}").format(stored),
+    ]
 
 
 def _check_unique_ids(conn: Connection, shape: Shape, rows: Sequence[Row]) -> None:

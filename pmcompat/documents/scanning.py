@@ -260,7 +260,7 @@ class Scanner:
             self._parse(data[begin:hit])
             begin = hit
             after = hit + len(tag)
-            if parser.CurrentByteIndex != base + hit:
+            if max(parser.CurrentByteIndex, 0) != base + hit:  # -1 before the first byte
                 break  # inside a comment or a value, which the parser would begin anew at every call
             expected = self._between_hosts if plain.hosts else self._inside_host
             if expected and (match := match_at(data, hit)):

@@ -52,14 +52,16 @@ def join(pairs: Iterable[Pair]) -> Options:
     """
     items = []
     for position, (key, value) in enumerate(pairs, start=1):
-        field = field_of(key, position)
         if "," in key or "=" in key or "\0" in key:
             raise ModelError(
-                f"the name of option {position} holds a comma or '='", field=field, why="an option string has no quoting"
+                f"the name of option {position} holds a comma or '='",
+                field=field_of(key, position),
+                why="an option string has no quoting",
             )
         if not key and value is None:
-            raise ModelError(f"option {position} has neither name nor value", field=field)
+            raise ModelError(f"option {position} has neither name nor value", field=field_of(key, position))
         if value is not None and ("," in value or "\0" in value):
+            field = field_of(key, position)
             raise ModelError(
                 f"the value of {field} holds a comma",
                 field=field,
