@@ -284,9 +284,9 @@ def register(host_app: typer.Typer, credentials_app: typer.Typer) -> None:
 
 @contextmanager
 def _connected(dsn: str | None, *, read_only: bool = False) -> Iterator[Connection]:
-    from pmcompat.db.connection import connect
+    from pmcompat.db.connection import connect, reporting_loss
 
-    with connect(dsn, read_only=read_only) as conn:
+    with reporting_loss(), connect(dsn, read_only=read_only) as conn:
         yield conn
 
 

@@ -123,9 +123,9 @@ async def _run(wish: Wish, choice: Choice, access: Access) -> int:
 
 def _read(wish: Wish, choice: Choice, access: Access) -> _Read:
     from pmcompat.db.config import fence_timings, quiet_time
-    from pmcompat.db.connection import connect
+    from pmcompat.db.connection import connect, reporting_loss
 
-    with connect(access.dsn, read_only=True) as conn:
+    with reporting_loss(), connect(access.dsn, read_only=True) as conn:
         dao = _dao(conn, access)
         hosts = _hosts(dao, choice)
         if choice.many and wish.operation is Operation.STATUS:
@@ -328,9 +328,9 @@ def _lock(access: Access) -> HostLock:
 
 
 def _one(name: str, access: Access) -> Host:
-    from pmcompat.db.connection import connect
+    from pmcompat.db.connection import connect, reporting_loss
 
-    with connect(access.dsn, read_only=True) as conn:
+    with reporting_loss(), connect(access.dsn, read_only=True) as conn:
         return _hosts(_dao(conn, access), Choice(names=(name,), cluster=None, every=False))[0]
 
 

@@ -1,26 +1,38 @@
 """Open connections to Postgres; the one place where libpq's connection errors become ours.
 
-What lives here: connecting, the rule about passwords in a DSN, and the translation of connection failures. No SQL of the
-house's own.
+What lives here: connecting, the rule about passwords in a DSN, what changes where a proxy pools sessions, and the translation
+of connection failures. No other SQL of the house's own.
+
+A proxy that pools by transaction hands a session on after each transaction, with all that was set or prepared in it. So behind
+any proxy nothing is left in the session: no setting that outlives a transaction, no statement under a name.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pmcompat.errors import ConfigurationError, CredentialsRefused, DatabaseUnreachable, PmcompatError
+from pmcompat.errors import ConfigurationError, CredentialsRefused, DatabaseUnreachable, PmcompatError, Refused
 
 #: seconds; libpq's own default is to wait for ever
 CONNECT_TIMEOUT = 10
 
 #: libpq and server texts that mean "user or password", which arrive without an SQLSTATE
 _REFUSALS = ("authentication failed", "no password supplied", "no pg_hba.conf entry", "is not permitted to log in")
+#: pgbouncer's text where it pools by statement
+_NO_TRANSACTIONS = "statement pooling mode"
+
+#: the server process that serves us; at login a proxy names another, of its own making
+SESSION: Final = "SELECT pg_backend_pid()"
+
+#: what to do about a proxy that pools too much
+UNPOOLED: Final = "connect to the database itself, or to a pool in session mode"
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 AsyncConnection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -61,23 +73,35 @@ def connect(
 ) -> Connection:
     """Connect to the database *dsn*, or to what libpq's ``PG*`` variables name where it is None or empty.
 
-    :param read_only: every transaction of the session is READ ONLY (law D7).
+    :param read_only: every transaction of the session is READ ONLY (law D7). Behind a proxy that takes a transaction around
+        every statement, *autocommit* or not: a setting of the session would reach others.
     :raises DatabaseUnreachable: no answer, or no such database.
     :raises CredentialsRefused: user or password were refused.
     :raises ConfigurationError: *dsn* cannot be read.
+    :raises Refused: a proxy pools by statement.
     """
     keywords = parse(dsn or "")
     keywords.setdefault("application_name", application_name)
     if "PGCONNECT_TIMEOUT" not in os.environ:
         keywords.setdefault("connect_timeout", CONNECT_TIMEOUT)
     try:
-        conn = psycopg.connect(make_conninfo(**keywords), autocommit=autocommit)
+        conn = psycopg.connect(make_conninfo(**keywords), autocommit=True)
+        try:
+            direct = conn.execute(SESSION).fetchone() == (conn.info.backend_pid,)
+            if not direct:
+                conn.prepare_threshold = None
+                with conn.transaction():
+                    pass  # whether there are any
+            if read_only:
+                conn.read_only = True
+                if direct:
+                    conn.execute("SET default_transaction_read_only = on")
+            conn.autocommit = autocommit and (direct or not read_only)
+        except BaseException:
+            conn.close()
+            raise
     except psycopg.OperationalError as error:
         raise _connection_error(error, keywords) from None
-    if read_only:
-        conn.read_only = True
-        if autocommit:
-            conn.execute("SET default_transaction_read_only = on")
     return conn
 
 
@@ -87,15 +111,26 @@ async def connect_async(dsn: str | None, *, application_name: str = "pmcompat") 
     :raises DatabaseUnreachable: no answer, or no such database.
     :raises CredentialsRefused: user or password were refused.
     :raises ConfigurationError: *dsn* cannot be read.
+    :raises Refused: a proxy pools by statement.
     """
     keywords = parse(dsn or "")
     keywords["application_name"] = application_name
     if "PGCONNECT_TIMEOUT" not in os.environ:
         keywords.setdefault("connect_timeout", CONNECT_TIMEOUT)
     try:
-        return await psycopg.AsyncConnection.connect(make_conninfo(**keywords), autocommit=True)
+        conn = await psycopg.AsyncConnection.connect(make_conninfo(**keywords), autocommit=True)
+        try:
+            cursor = await conn.execute(SESSION)
+            if await cursor.fetchone() != (conn.info.backend_pid,):
+                conn.prepare_threshold = None
+                async with conn.transaction():
+                    pass  # whether there are any
+        except BaseException:
+            await conn.close()
+            raise
     except psycopg.OperationalError as error:
         raise _connection_error(error, keywords) from None
+    return conn
 
 
 def _connection_error(error: psycopg.OperationalError, keywords: dict[str, Any]) -> PmcompatError:
@@ -104,6 +139,13 @@ def _connection_error(error: psycopg.OperationalError, keywords: dict[str, Any])
         " ".join(f"{key} {keywords[key]}" for key in ("dbname", "host", "port", "user") if keywords.get(key))
         or "libpq's defaults"
     )
+    if _NO_TRANSACTIONS in why:
+        return Refused(
+            f"the database is behind a proxy that pools by statement: it has no transactions there ({where})",
+            why=why,
+            state="nothing was done",
+            fix=UNPOOLED,
+        )
     if any(text in why for text in _REFUSALS):
         return CredentialsRefused(
             f"the database refused the login ({where})",
@@ -117,6 +159,22 @@ def _connection_error(error: psycopg.OperationalError, keywords: dict[str, Any])
         state="nothing was done",
         fix="check --dsn, PMCOMPAT_DSN or the PG* variables, and that the server runs and listens there",
     )
+
+
+@asynccontextmanager
+async def within(seconds: float, conn: AsyncConnection) -> AsyncIterator[None]:
+    """Bound a use of *conn*; when the time is up the connection is closed at once.
+
+    psycopg would first ask the server to cancel the statement: where nobody answers, that takes ten seconds more.
+
+    :raises TimeoutError: it took longer.
+    """
+    end = asyncio.get_running_loop().call_later(seconds, conn.pgconn.finish)
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    finally:
+        end.cancel()
 
 
 @contextmanager
