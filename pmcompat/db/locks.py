@@ -4,8 +4,8 @@ What lives here: the locks behind :class:`pmcompat.fence.protocols.HostLock`. Th
 used for nothing else: a process that dies, however, gives its hosts back. One connection carries the locks of all hosts of a
 process (a session can hold any number), and one round trip answers every check that is waiting for it.
 
-A proxy that pools by transaction hands the same session to several clients; a lock taken through it protects nobody. So behind
-any proxy the session is proven to be ours before the first lock is taken, and every check proves it again.
+A lock taken in a session that others are given too protects nobody. So the session is proven to be ours before the first lock
+is taken (:mod:`pmcompat.db.pooling`), and every check proves it again.
 """
 
 from __future__ import annotations
@@ -21,21 +21,20 @@ from uuid import UUID
 import psycopg
 from psycopg import errors
 
-from pmcompat.db.connection import AsyncConnection, connect_async
+from pmcompat.db.connection import SESSION, AsyncConnection, connect_async, within
 from pmcompat.db.gathering import Gathered
-from pmcompat.errors import DatabaseUnreachable, Locked, Refused
+from pmcompat.db.pooling import pooled, prove_async
+from pmcompat.errors import DatabaseUnreachable, Locked
 from pmcompat.fence.events import Request
 
 #: seconds that a check may take; later the lock counts as lost
 CHECK_TIME: Final = 2.0
 #: seconds that taking a lock may take
 ACQUIRE_TIME: Final = 10.0
-#: statements that look for a second session behind one connection
-_PROOFS: Final = 3
+_CANNOT: Final = "a host cannot be locked through it"
 
 _ACQUIRE: Final = "SELECT pg_try_advisory_lock(key), pg_backend_pid() FROM unnest(%s::bigint[]) AS k(key)"
 _RELEASE: Final = "SELECT pg_advisory_unlock(key) FROM unnest(%s::bigint[]) AS k(key)"
-_SESSION: Final = "SELECT pg_backend_pid()"
 _HOLDER: Final = """
 SELECT a.pid, a.usename, coalesce(host(a.client_addr), 'this machine'), a.application_name, a.backend_start
 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
@@ -127,8 +126,8 @@ class Session:
 
     async def _is_ours(self) -> bool:
         try:
-            async with asyncio.timeout(CHECK_TIME):
-                cursor = await self.conn.execute(_SESSION)
+            async with within(CHECK_TIME, self.conn):
+                cursor = await self.conn.execute(SESSION)
                 return await cursor.fetchone() == (self.pid,)
         except (psycopg.Error, TimeoutError, OSError):
             return False
@@ -183,7 +182,7 @@ class AdvisoryLocks:
                     self._dsn, application_name=f"pmcompat fence {origin.user}@{origin.machine} {origin.pid}"
                 )
                 try:
-                    self._session = Session(conn, await _prove_session(conn, self._dsn))
+                    self._session = Session(conn, await prove_async(conn, self._dsn, _CANNOT, state="nothing was sent"))
                 except BaseException:
                     await conn.close()
                     raise
@@ -193,7 +192,7 @@ class AdvisoryLocks:
         taken, pid = await session.take(key_of(request.host.id))
         if pid != session.pid:
             session.lost = True
-            raise _proxy(f"session {session.pid} became session {pid}")
+            raise pooled(_CANNOT, f"session {session.pid} became session {pid}", state="nothing was sent")
         if not taken:
             raise _locked(request, await self._holder(session, request.host.id))
 
@@ -218,7 +217,7 @@ class AdvisoryLocks:
         if session.lost or session.conn.closed:
             return
         with suppress(psycopg.Error, TimeoutError, OSError):
-            async with asyncio.timeout(CHECK_TIME):
+            async with within(CHECK_TIME, session.conn):
                 await session.give(key_of(host_id))
                 return
         await session.close()
@@ -229,45 +228,6 @@ class AdvisoryLocks:
         self._held.clear()
         if session is not None:
             await session.close()
-
-
-async def _prove_session(conn: AsyncConnection, dsn: str | None) -> int:
-    """Return the server process behind *conn* once it is certain that it stays there.
-
-    Connected directly, the process is the one the server itself named at login. A proxy names another; then a second
-    connection holds a transaction open while the first one speaks again: a proxy that pools by transaction has to give it
-    another process, or lets it wait.
-
-    :raises Refused: it does not stay there.
-    """
-    row = await _row(conn, _SESSION, [])
-    pid = int(row[0]) if row else 0
-    if pid == conn.info.backend_pid:
-        return pid
-    other = await connect_async(dsn, application_name="pmcompat proof")
-    try:
-        for _ in range(_PROOFS):
-            async with other.transaction():
-                taken = await _row(other, _SESSION, [])
-                async with asyncio.timeout(CHECK_TIME):
-                    again = await _row(conn, _SESSION, [])
-            if again != (pid,) or taken == (pid,):
-                raise _proxy("one connection was served by several sessions")
-    except (TimeoutError, psycopg.Error):
-        raise _proxy("a second connection took its session away") from None
-    finally:
-        with suppress(Exception):
-            await other.close()
-    return pid
-
-
-def _proxy(why: str) -> Refused:
-    return Refused(
-        "the database is behind a proxy that pools by transaction: a host cannot be locked through it",
-        why=why,
-        state="nothing was sent",
-        fix="connect to the database itself, or to a pool in session mode",
-    )
 
 
 def _locked(request: Request, holder: str) -> Locked:

@@ -21,6 +21,7 @@ from pmcompat.db.connection import reporting_loss
 from pmcompat.db.plan import PlanSettings
 from pmcompat.db.plan import scripts as plan_scripts
 from pmcompat.db.plan.scripts import Text
+from pmcompat.db.pooling import prove
 from pmcompat.db.upgrade import locks as upgrade_locks
 from pmcompat.db.upgrade.yoyo import Ledger
 from pmcompat.errors import ConfigurationError, DatabaseUnreachable, Locked, OperationFailed, Refused, Uncertain
@@ -276,6 +277,7 @@ def session(conn: Connection, settings: UpgradeSettings, notify: Notify | None) 
 
     :raises ConfigurationError: *conn* is inside a transaction.
     :raises Locked: another session holds the lock.
+    :raises Refused: a proxy pools by transaction: the lock would be left in a session of others.
     """
     if conn.info.transaction_status is not pq.TransactionStatus.IDLE:
         raise ConfigurationError(
@@ -293,6 +295,8 @@ def session(conn: Connection, settings: UpgradeSettings, notify: Notify | None) 
     conn.add_notice_handler(heard)
     ledger = Ledger(conn)
     try:
+        with reporting_loss():
+            prove(conn, "the schema cannot be changed through it", state="nothing was changed")
         with ledger.lock():
             yield Run(conn, ledger, settings, say)
     finally:
