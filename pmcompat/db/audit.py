@@ -17,6 +17,7 @@ import psycopg
 from psycopg import errors, sql
 
 from pmcompat.db.connection import AsyncConnection
+from pmcompat.errors import Refused
 from pmcompat.fence.commands import Conclusion
 from pmcompat.fence.events import Origin, Request, agent_name
 from pmcompat.model import Host, Operation, Outcome, PowerStatus
@@ -113,6 +114,8 @@ _QUIET: Final = {
     "USER_VDS_STOP": Operation.STOP,
     "USER_VDS_RESTART": Operation.RESTART,
 }
+#: a failed status is told again after the engine's own interval of health checks (PMHealthCheckIntervalInSec)
+_REPEATED: Final = "3600 seconds"
 #: oVirt's name for whoever runs without a person
 ENGINE: Final = "Engine"
 
@@ -191,11 +194,11 @@ def _reason(outcome: Outcome) -> str:
     )
 
 
-def rows_of_skip(host: Host, operation: Operation, origin: Origin, reason: str) -> tuple[AuditRow, ...]:
+def rows_of_skip(request: Request, refused: Refused) -> tuple[AuditRow, ...]:
     """Return the alert for an operation that policy refused: its own kind, not 9002 (fencing facts §4; B-15, B-16)."""
-    kind = KINDS["VDS_ALERT_FENCE_OPERATION_SKIPPED"]
-    message = kind.message.format(host=host.name, operation=operation.value, reason=reason)
-    return (AuditRow(kind=kind, message=message, user=origin.user if origin.by_person else ENGINE, host=host),)
+    kind, host = KINDS["VDS_ALERT_FENCE_OPERATION_SKIPPED"], request.host
+    message = kind.message.format(host=host.name, operation=request.operation.value, reason=refused.why or refused.what)
+    return (AuditRow(kind=kind, message=message, user=request.origin.user if request.origin.by_person else ENGINE, host=host),)
 
 
 _INSERT: Final = sql.SQL(
@@ -248,6 +251,18 @@ async def confirmed(conn: AsyncConnection, host_id: UUID, origin: Origin, *, sch
     with suppress(psycopg.Error):
         async with conn.transaction():
             await conn.execute(query, [kind.name, kind.id, kind.severity, message, origin.user[:255], host_id])
+
+
+async def told_lately(conn: AsyncConnection, hosts: Sequence[UUID], *, schema: str = "public") -> set[UUID]:
+    """Return those of *hosts* whose failed status is in the list already: a monitor that asks every minute repeats nothing."""
+    query = sql.SQL(
+        "SELECT DISTINCT vds_id FROM {} WHERE vds_id = ANY(%s) AND log_type = %s AND log_time > now() - %s::interval"
+    ).format(sql.Identifier(schema, "audit_log"))
+    try:
+        cursor = await conn.execute(query, [list(hosts), KINDS["VDS_ALERT_FENCE_TEST_FAILED"].id, _REPEATED])
+        return {host for (host,) in await cursor.fetchall()}
+    except errors.Error:
+        return set()
 
 
 async def ages(conn: AsyncConnection, hosts: Sequence[UUID], *, schema: str = "public") -> list[tuple[UUID, Operation, float]]:

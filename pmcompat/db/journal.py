@@ -27,7 +27,7 @@ from pmcompat.db.journal_rows import (
     started_columns,
     unfinished_of,
 )
-from pmcompat.errors import Locked
+from pmcompat.errors import Locked, Refused
 from pmcompat.fence.events import Event, Origin, Request
 from pmcompat.fence.protocols import Entry, Past, Unfinished
 from pmcompat.model import Operation, Outcome
@@ -160,6 +160,7 @@ class PostgresJournal:
         self._starts = Gathered(self._start)
         self._records = Gathered(self._insert)
         self._ends = Gathered(self._end)
+        self._alerts = Gathered(self._alert)
 
     async def past(self, host_id: UUID) -> Past:
         """Return what is known of the host's earlier operations.
@@ -246,6 +247,23 @@ class PostgresJournal:
                 await audit.write(conn, rows, schema=self._schema)
         return [None] * len(ends)
 
+    async def alert(self, request: Request, what: Outcome | Refused) -> None:
+        """Write the audit rows of what leaves no record here."""
+        if self._write_audit:
+            await self._alerts((request, what))
+
+    async def _alert(self, found: Sequence[tuple[Request, Outcome | Refused]]) -> Sequence[None]:
+        async with self._connections.one() as conn:
+            told = await audit.told_lately(conn, [request.host.id for request, _ in found], schema=self._schema)
+            rows: list[audit.AuditRow] = []
+            for request, what in found:
+                if isinstance(what, Refused):
+                    rows += audit.rows_of_skip(request, what)
+                elif request.host.id not in told:
+                    rows += audit.rows_of(request, what)
+            await audit.write(conn, rows, schema=self._schema)
+        return [None] * len(found)
+
     async def history(self, host_id: UUID, *, limit: int = 100) -> Sequence[Entry]:
         """Return what happened to the host, newest operation first; *limit* counts operations."""
         async with self._connections.one() as conn:
@@ -261,7 +279,7 @@ class PostgresJournal:
 
     async def close(self) -> None:
         """Release connections. Idempotent."""
-        for gathered in (self._pasts, self._starts, self._records, self._ends):
+        for gathered in (self._pasts, self._starts, self._records, self._ends, self._alerts):
             await gathered.close()
         await self._connections.close()
 

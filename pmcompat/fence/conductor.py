@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from pmcompat.errors import CredentialError, PmcompatError
+from pmcompat.fence.clock import Clock, sleep, until
 from pmcompat.fence.commands import Answer, Command, Flow, Reply
 from pmcompat.fence.drivers import Driver
 from pmcompat.fence.events import Answered, Ending, Event, Request, Sent
@@ -43,12 +44,14 @@ class Conductor:
         held: Held | None,
         emit: Callable[[Event], None],
         gate: Callable[[Agent], AbstractAsyncContextManager[object]] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._request, self._book, self._patience = request, book, patience
         self._drivers, self._choose, self._held, self._emit = drivers, choose, held, emit
         self._gate = gate or (lambda _agent: nullcontext())
         self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._clock: Clock = clock or self._loop
+        self._began = self._clock.time()
         self._replies: deque[Reply] = deque()
         self._waiting: asyncio.Future[None] | None = None
         self._tasks: dict[Command, asyncio.Task[None]] = {}
@@ -61,7 +64,7 @@ class Conductor:
     @property
     def at(self) -> float:
         """Seconds since the request was accepted."""
-        return self._loop.time() - self._began
+        return self._clock.time() - self._began
 
     def end(self, reason: str) -> None:
         """End the waiting: a deadline, a signal, a lost lock. A second call ends the duty too."""
@@ -72,7 +75,7 @@ class Conductor:
 
     async def conduct(self, flow: Flow[Outcome], *, deadline: float | None) -> Outcome:
         """Drive *flow* to its outcome, or, ended before, to what it owes; *deadline* in seconds from now."""
-        timer = None if deadline is None else self._loop.call_later(deadline, self._deadline_passed)
+        timer = None if deadline is None else self._clock.call_later(deadline, self._deadline_passed)
         try:
             return await self._drive(flow)
         except _Ended:
@@ -120,11 +123,13 @@ class Conductor:
             track.doubt()
 
     async def _hear_out(self, tasks: list[asyncio.Task[None]]) -> None:
-        until = self._loop.time() + SHORT
-        while tasks and not self._aborted and (left := until - self._loop.time()) > 0:
+        give_up = self._clock.time() + SHORT
+        timer = self._clock.call_later(SHORT, self._wake)
+        while tasks and not self._aborted and self._clock.time() < give_up:
             self._waiting = self._loop.create_future()
-            await asyncio.wait([*tasks, self._waiting], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*tasks, self._waiting], return_when=asyncio.FIRST_COMPLETED)
             tasks = [task for task in tasks if not task.done()]
+        timer.cancel()
         self._waiting = None
 
     async def _give_up(self) -> None:
@@ -191,14 +196,14 @@ class Conductor:
     async def _carry_out(self, command: Command) -> None:
         """Wait, ask whether the lock still holds, send, and queue the reply."""
         if command.after > 0:
-            await asyncio.sleep(command.after)
+            await sleep(self._clock, command.after)
         async with self._gate(command.agent):
             if command.action is not Action.STATUS and not await self._still_held():
                 return
             self._emit(Sent(request=self._request, at=self.at, agent=command.agent, action=command.action))
-            self._under_way[command] = sent = self._loop.time()
+            self._under_way[command] = sent = self._clock.time()
             answer = await self._ask(command)
-        now = self._loop.time()
+        now = self._clock.time()
         self._under_way.pop(command, None)
         self._tasks.pop(command, None)
         self._emit(
@@ -239,9 +244,9 @@ class Conductor:
         except KeyError as error:
             return AgentFault(kind=FaultKind.UNSUPPORTED, message=f"there is no driver {error.args[0]}")
         within = command.within if command.within is not None else self._patience.command(command.agent)
-        deadline = self._loop.time() + within
+        deadline = self._clock.time() + within
         try:
-            async with asyncio.timeout_at(deadline + OVERDUE):
+            async with until(self._clock, deadline + OVERDUE):
                 return await driver.perform(command.agent, command.action, deadline=deadline)
         except TimeoutError:
             return AgentFault(kind=FaultKind.TIMEOUT, message=f"no answer within {within:g} s", sent=switching)

@@ -20,6 +20,7 @@ from uuid import UUID
 from pmcompat.errors import Locked, PmcompatError, Refused, Uncertain
 from pmcompat.fence.allowances import Remembered, driver_name
 from pmcompat.fence.allowances import patience as patience_of_drivers
+from pmcompat.fence.clock import Clock
 from pmcompat.fence.drivers import Driver
 from pmcompat.fence.events import Origin, Request
 from pmcompat.fence.exits import code_of, code_of_error
@@ -104,6 +105,8 @@ class FenceExecutor:
     :param on_event: hears every :class:`~pmcompat.fence.events.Event`; what it raises is dropped.
     :param choose: agent → name of its driver; None: :func:`pmcompat.options.parameters` says.
     :param identity: agents with equal values are one plug; None: address, network port and plug as the options mean them.
+    :param clock: tells the time of everything here; None: the event loop. Drivers are handed deadlines of this clock, so those
+        that are given with it must go by it too.
     """
 
     def __init__(
@@ -118,8 +121,10 @@ class FenceExecutor:
         choose: Callable[[Agent], str] | None = None,
         identity: Callable[[Agent], Hashable] | None = None,
         origin: Origin | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._drivers = drivers
+        self._clock = clock
         self._journal, self._lock, self._listener = journal, lock, on_event
         self._choose = Remembered(choose or driver_name)
         self._rules = Rules(
@@ -325,6 +330,7 @@ class FenceExecutor:
             lock=self._lock,
             listener=self._listener,
             gate=self._gate,
+            clock=self._clock,
         )
         request = Request(operation_id=uuid.uuid4(), operation=operation, host=host, origin=self._origin)
         return Undertaking(request, means, deadline=deadline, force=force, resuming=resuming)

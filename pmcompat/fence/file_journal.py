@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
-from pmcompat.errors import DatabaseUnreachable, Locked
+from pmcompat.errors import DatabaseUnreachable, Locked, Refused
 from pmcompat.fence.commands import Conclusion
 from pmcompat.fence.events import Answered, Ending, Event, Noticed, Origin, Request, Sent, agent_name
 from pmcompat.fence.protocols import Entry, Past, Unfinished
@@ -79,6 +79,9 @@ class FileJournal:
             resumes=str(request.resumes) if request.resumes else None,
         )
         await self._elsewhere(self._append, [line])
+
+    async def alert(self, request: Request, what: Outcome | Refused) -> None:
+        """Do nothing: a file has no list that the engine's users see."""
 
     async def history(self, host_id: UUID, *, limit: int = 100) -> Sequence[Entry]:
         """Return what happened to the host, newest first."""

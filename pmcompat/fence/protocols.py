@@ -15,6 +15,8 @@ The order in which the executor calls them, for one request::
     journal.finished(request, outcome, seconds)
     held.release()
 
+A status read takes neither lock nor journal; ``journal.alert`` hears of one that failed.
+
 All methods are called from one event loop, concurrently for different hosts.
 """
 
@@ -26,6 +28,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from pmcompat.errors import Refused
 from pmcompat.fence.events import Event, Origin, Request
 from pmcompat.model import Operation, Outcome, Stage
 
@@ -99,6 +102,13 @@ class Journal(Protocol):
 
     async def finished(self, request: Request, outcome: Outcome, seconds: float) -> None:
         """Close the record of *request*, and that of ``request.resumes``. May raise; the executor tells, and goes on."""
+
+    async def alert(self, request: Request, what: Outcome | Refused) -> None:
+        """Tell the engine's users what leaves no record: a status that could not be read, an automatic run that was refused.
+
+        (Fencing facts §2.7 and §4; field failures B-15, B-16. A person who is refused is told so directly.) May raise; the
+        executor drops the failure.
+        """
 
     async def history(self, host_id: UUID, *, limit: int = 100) -> Sequence[Entry]:
         """Return what happened to the host, newest first."""

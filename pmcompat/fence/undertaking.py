@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 
-from pmcompat.errors import DatabaseUnreachable, PmcompatError, Refused
+from pmcompat.errors import DatabaseUnreachable, Locked, PmcompatError, Refused
+from pmcompat.fence.clock import Clock
 from pmcompat.fence.commands import Remark, T
 from pmcompat.fence.conductor import Conductor
 from pmcompat.fence.drivers import Driver
@@ -34,6 +35,8 @@ class Means:
     lock: HostLock | None
     listener: Listener | None
     gate: Callable[[Agent], AbstractAsyncContextManager[object]]
+    #: None: the event loop
+    clock: Clock | None = None
 
 
 class Undertaking:
@@ -43,8 +46,8 @@ class Undertaking:
         self.request = request
         self.resuming = resuming
         self._means, self._deadline, self._force = means, deadline, force
-        self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._clock: Clock = means.clock or asyncio.get_running_loop()
+        self._began = self._clock.time()
         self._seconds: float | None = None
         self._conductor: Conductor | None = None
         self._ended_by: str | None = None
@@ -54,7 +57,7 @@ class Undertaking:
     @property
     def seconds(self) -> float:
         """Seconds since the request was accepted (policy agreed, host locked, journal written), or that it took."""
-        return self._loop.time() - self._began if self._seconds is None else self._seconds
+        return self._clock.time() - self._began if self._seconds is None else self._seconds
 
     def is_like(self, other: Undertaking) -> bool:
         """Tell whether the other asks for the same thing: who asks for it does not matter."""
@@ -78,11 +81,23 @@ class Undertaking:
             if self.request.operation is Operation.STATUS:
                 return await self._look()
             return await self._switch()
+        except Locked:
+            raise
+        except Refused as refused:
+            if not self.request.origin.by_person and self.request.operation is not Operation.STATUS:
+                await self._alert(refused)
+            raise
         finally:
             self._seconds = self.seconds
 
+    async def _alert(self, what: Outcome | Refused) -> None:
+        """Tell the engine's users; nothing depends on it (law F7)."""
+        if self._means.journal is not None:
+            with suppress(Exception):
+                await self._means.journal.alert(self.request, what)
+
     async def _look(self) -> Outcome:
-        """Read the status: nobody is locked out and nothing is written, but what a crash left open is settled (law F7)."""
+        """Read the status: nobody is locked out and nothing is journaled, but what a crash left open is settled (law F7)."""
         scribe = Scribe(self._means.listener, None)
         outcome = await self._conduct(scribe, None, Past())
         self._seconds = self.seconds
@@ -90,6 +105,8 @@ class Undertaking:
             with suppress(PmcompatError, OSError):
                 told = await self._settle(outcome)
                 outcome = _noted(outcome, told, first=True) if told else outcome
+        if not outcome.succeeded and outcome.ended_by is None:
+            await self._alert(outcome)
         return outcome
 
     async def _settle(self, outcome: Outcome) -> str:
@@ -161,7 +178,7 @@ class Undertaking:
                 state=NOTHING_SENT,
             )
 
-        self._began = self._loop.time()
+        self._began = self._clock.time()
 
         def tell(remark: Remark) -> None:
             scribe.emit(Noticed(request=self.request, at=self.seconds, remark=remark))
@@ -178,6 +195,7 @@ class Undertaking:
             held=held,
             emit=scribe.emit,
             gate=self._means.gate,
+            clock=self._clock,
         )
         scribe.emit(Began(request=self.request, at=0.0))
         levels = self.request.host.power_management.levels

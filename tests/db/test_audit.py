@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from uuid import uuid4
 
@@ -12,7 +13,11 @@ from pmcompat.db import audit
 from pmcompat.db.connection import connect
 from pmcompat.db.dao import VdsDao
 from pmcompat.db.journal import PostgresJournal
+from pmcompat.errors import Refused
+from pmcompat.fence.drivers.simulated import Device, Faults, Rack, SimulatedDriver
 from pmcompat.fence.events import Origin, Request
+from pmcompat.fence.executor import FenceExecutor
+from pmcompat.fence.policy import Policy
 from pmcompat.model import (
     Action,
     Agent,
@@ -20,6 +25,7 @@ from pmcompat.model import (
     AgentResult,
     FaultKind,
     Host,
+    HostStatus,
     Mode,
     Operation,
     Outcome,
@@ -116,7 +122,8 @@ def test_a_skipped_operation_says_so():
 
 def test_a_refusal_by_policy_is_an_alert_of_its_own():
     """B-15, B-16: one event per cause."""
-    (row,) = audit.rows_of_skip(HOST, Operation.STOP, ANNA, "power management is not enabled")
+    request = Request(operation_id=uuid4(), operation=Operation.STOP, host=HOST, origin=ANNA)
+    (row,) = audit.rows_of_skip(request, Refused("stop is refused", why="power management is not enabled"))
     assert (row.kind.id, row.host) == (9003, HOST)
     assert "not enabled" in row.message
 
@@ -170,6 +177,50 @@ def test_rows_stand_in_the_engines_table_with_the_hosts_id(pm_database, shape):
     )
     conn.execute("SELECT deletevds(%s)", [host.id])
     assert conn.execute("SELECT count(*) FROM audit_log WHERE severity = 10").fetchone() == (0,)
+
+
+def events_of(database, host, ask, *, origin=ANNA):
+    """Let an executor whose devices are silent do what *ask* does; return the events in the engine's table."""
+    rack = Rack([Device(address="bmc", faults=Faults(unreachable=True))])
+    policy = Policy(quiet_time=0)
+
+    async def work(journal):
+        fencer = FenceExecutor({"ipmi": SimulatedDriver(rack)}, journal=journal, origin=origin, policy=policy)
+        with suppress(Refused):
+            await ask(fencer, host)
+
+    work_with(database.dsn, work)
+    with connect(database.dsn) as conn:
+        return [row[0] for row in conn.execute("SELECT log_type FROM audit_log ORDER BY log_type")]
+
+
+@pytest.fixture
+def watched(pm_database):
+    """A database with an empty event list, and a host of it in maintenance."""
+    database = pm_database("3.1.0", hosts=3, upgraded=True)
+    conn = database.connect()
+    conn.execute("DELETE FROM audit_log")
+    host = VdsDao(conn).get_all()[0]
+    power = PowerManagement(enabled=True, agents=(replace(ONE, username="admin"),))
+    return database, replace(host, power_management=power, status=HostStatus.MAINTENANCE)
+
+
+def test_a_status_that_cannot_be_read_is_an_alert_once_an_hour(watched):
+    """Facts §2.7; a monitor asks every minute."""
+    database, host = watched
+    for _ in range(2):
+        assert events_of(database, host, FenceExecutor.astatus) == [497, 9001]
+    with database.connect() as conn:
+        conn.execute("UPDATE audit_log SET log_time = log_time - interval '61 minutes'")
+    assert events_of(database, host, FenceExecutor.astatus) == [497, 497, 9001, 9001]
+
+
+def test_an_automatic_run_that_is_refused_is_an_alert_and_a_persons_is_not(watched):
+    """B-15, B-16: nobody else would learn of it; a person reads why it was refused."""
+    database, host = watched
+    unusable = replace(host, power_management=replace(host.power_management, enabled=False))
+    assert events_of(database, unusable, FenceExecutor.arestart) == []
+    assert events_of(database, unusable, FenceExecutor.arestart, origin=NOBODY) == [9003]
 
 
 def test_without_the_table_nothing_fails(pm_database):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
 
-from pmcompat.errors import DatabaseUnreachable, Locked
+from pmcompat.errors import DatabaseUnreachable, Locked, Refused
 from pmcompat.fence.drivers.simulated import Rack, SimulatedDriver
 from pmcompat.fence.events import Event, Noticed, Origin, Request, Sent
 from pmcompat.fence.executor import FenceExecutor, Report
@@ -170,6 +170,10 @@ class MemoryJournal:
     async def finished(self, request: Request, outcome: Outcome, seconds: float) -> None:
         self._may("finished")
         self.lines.append(("finished", outcome.succeeded, request.resumes))
+
+    async def alert(self, request: Request, what: Outcome | Refused) -> None:
+        self._may("alert")
+        self.lines.append(("alert", request.operation.value, type(what).__name__))
 
     async def history(self, host_id: UUID, *, limit: int = 100) -> list[Any]:
         return []
