@@ -2,8 +2,8 @@
 
 Measured, with the journal and the locks in a Postgres of its own: a dual-supply restart and its round trips, many hosts off and
 confirmed with and without silent devices, a black-holed primary, what waiting costs. The peers are ``fence_ipmilan`` (its
-programs in parallel) and ``ipmitool``. Every simulator logs what it executed; a run in which a device was told twice, or
-a power state is wrong, is not a result.
+programs in parallel), ``ipmitool`` and, where it can be started, Pacemaker's fencer. Every simulator logs what it executed; a
+run in which a device was told twice, or a power state is wrong, is not a result.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "fence"))
 
 from bench_ipmi import agent_of, check, fence, in_parallel, ipmitool, reset, simulators
 from peers.ipmi_sim import IpmiSim
+from peers.pacemaker_fencer import FencerError, PacemakerFencer, pacemaker_fencer
 from peers.udp_proxy import udp_proxy
 from rig import Rig
 
@@ -52,6 +53,10 @@ from pmcompat.testing.server import Server
 
 #: simulators started at once
 BATCH = 100
+#: seconds that Pacemaker's fencer gives each device: where it loses nothing (its default), and where it waits for a silent one
+CALM, SILENT = 120, 10
+#: operations with a silent device that it is asked for; each lasts as long as that
+SILENCES = 2
 #: round trips of one device in a restart, at least (fencing facts §11.3): login, look, off, read, read again, on, read, close
 LEAST = 5 + 1 + 1 + 1 + 1 + 1 + 1 + 1
 
@@ -131,7 +136,7 @@ def command(database: Database, *arguments: str) -> tuple[float, list[dict[str, 
 
 async def restart(database: Database, loops: int) -> None:
     """Restart a host of two instant devices, and let the peers do the same."""
-    with simulators(2) as sims:
+    with simulators(2) as sims, pacemaker([[sim.port for sim in sims]]) as other:
         (host,) = stored(database, [settings(sims)])
         ours, whole, pairs, tools = [], [], [], []
         async with executor(database) as fencer:
@@ -144,6 +149,9 @@ async def restart(database: Database, loops: int) -> None:
                 ours.append(report.seconds)
                 check(sims, ["off", "on"], "on")
                 pairs.append(await asyncio.to_thread(fence_pair, sims))
+                reset(sims)
+                if await asyncio.to_thread(other.ask, "reboot", CALM):
+                    check(sims, ["off", "on"], "on")
         for _ in range(max(loops // 4, 3)):
             reset(sims)
             seconds, (found,) = await asyncio.to_thread(command, database, "host", "restart", host.name)
@@ -159,6 +167,51 @@ async def restart(database: Database, loops: int) -> None:
     )
     print(f"    two fence_ipmilan in parallel, power_wait 0: {spread(pairs)}; ratio {ratio:.3f} (goal 0.25)")
     print(f"    two ipmitool in parallel, off, status, on, status: {spread(tools)}")
+    other.compare("one level of two devices, power_wait 0", ours, "ms")
+
+
+@dataclasses.dataclass
+class Pacemaker:
+    """Pacemaker's fencer beside us: the seconds of ``stonith_admin``'s whole process, or why there are none."""
+
+    fencer: PacemakerFencer | None = None
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    trouble: str = ""
+
+    def ask(self, action: str, timeout: int) -> bool:
+        """Let it do this, if it runs; it is not asked again once it failed."""
+        if self.fencer is None:
+            return False
+        try:
+            self.seconds.append(self.fencer.ask(action, "peer", timeout=timeout))
+        except FencerError as error:
+            self.fencer, self.trouble = None, f"NOT A RESULT: {error}"
+            return False
+        return True
+
+    def compare(self, what: str, ours: Sequence[float], unit: str) -> None:
+        """Print its figures and what ours are of them."""
+        if self.seconds:
+            ratio = statistics.median(ours) / statistics.median(self.seconds)
+            print(f"    Pacemaker's fencer, {what}: {spread(self.seconds, unit)}; ratio {ratio:.3f}")
+        if self.trouble:
+            print(f"    Pacemaker's fencer: {self.trouble}")
+
+
+@contextlib.contextmanager
+def pacemaker(levels: Sequence[Sequence[int]]) -> Iterator[Pacemaker]:
+    """Run Pacemaker's fencer with one target, whose levels are devices on these ports; where that fails, without it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            fencer = stack.enter_context(pacemaker_fencer())
+            for index, ports in enumerate(levels, 1):
+                for port in ports:
+                    fencer.register(f"device-{port}", "peer", port)
+                fencer.register_level("peer", index, [f"device-{port}" for port in ports])
+        except FencerError as error:
+            yield Pacemaker(trouble=f"skipped, {error}")
+        else:
+            yield Pacemaker(fencer)
 
 
 def fence_pair(sims: Sequence[IpmiSim]) -> float:
@@ -192,10 +245,10 @@ async def round_trips(database: Database) -> None:
 
 async def black_hole(database: Database, loops: int) -> None:
     """Stop a host whose primary agent is silent and whose secondary works; everything at its default."""
-    with simulators(1) as (sim,), hole() as silent:
+    with simulators(1) as (sim,), hole() as silent, pacemaker([[silent], [sim.port]]) as other:
         (host,) = stored(database, [settings([silent, sim], concurrent=False)])
         ours, whole = [], []
-        for _ in range(loops):
+        for turn in range(loops):
             reset([sim])
             async with executor(database) as fencer:
                 _, (report,) = await all_of(Operation.STOP, [host], fencer)
@@ -207,9 +260,13 @@ async def black_hole(database: Database, loops: int) -> None:
             assert found["succeeded"]
             whole.append(seconds)
             check([sim], ["off"], "off")
+            reset([sim])
+            if turn < SILENCES and await asyncio.to_thread(other.ask, "off", SILENT):
+                check([sim], ["off"], "off")
     print(
         f"black-holed primary, sequential, to confirmed off: {spread(ours, 's')}, whole command {spread(whole, 's')} (goal 3 s)"
     )
+    other.compare(f"level 1 black-holed, level 2 good, off, timeout {SILENT} s a device", ours, "s")
 
 
 @contextlib.contextmanager
@@ -456,12 +513,6 @@ async def measure(options: argparse.Namespace, databases: Databases) -> None:
         elif not options.only:  # memory is measured in a process that has done nothing before
             line = [sys.executable, __file__, name, "--waiting", str(options.waiting)]
             await asyncio.to_thread(subprocess.run, line, check=True)
-    if options.only:
-        return
-    if shutil.which("pacemakerd") is None:
-        print("Pacemaker's fencer: skipped, the package pacemaker is not installed")
-    else:
-        print("Pacemaker's fencer: skipped, it needs a cluster of its own (fencing facts §11.1 has its figures)")
 
 
 def main() -> None:
