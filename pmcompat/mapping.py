@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from pmcompat import options as option_texts
@@ -30,6 +30,10 @@ SEMANTICS: Final = ("keep", "profile")
 CLEARING: Final = frozenset({"3.5", "3.6"})
 
 _RANKS: Final = {PRIMARY: "primary", SECONDARY: "secondary"}
+#: what a document says of a host itself
+_OWN: Final = ("name", "address", "port", "spm_priority")
+_NOTHING: Final = PowerManagement()
+_NOBODY: Final = {order: Agent(order=order) for order in _RANKS}
 _NOT_STORED: Final = ("automatic_pm_enabled", "kdump_detection")
 
 
@@ -72,27 +76,20 @@ def lay(
     """
     if semantics not in SEMANTICS:
         raise ConfigurationError(f"there is no semantics {semantics!r}", fix=f"one of {', '.join(SEMANTICS)}")
-    before = stored or _new_host(element, cluster_id, new_id)
-    pm, notes = before.power_management, list[str]()
+    before = _NOTHING if stored is None else stored.power_management
+    pm, notes = before, list[str]()
     if element.power_management is not None:
-        pm = _lay_power_management(element.power_management, pm, profile, semantics, notes)
-    host = replace(
-        before,
-        name=before.name if element.name is None else element.name,
-        address=before.address if element.address is None else element.address,
-        port=before.port if element.port is None else element.port,
-        spm_priority=before.spm_priority if element.spm_priority is None else element.spm_priority,
-        power_management=pm,
-    )
-    cleared = tuple(_RANKS[agent.order] for agent in before.power_management.agents if pm.of_order(agent.order) is None)
+        pm = _lay_power_management(element.power_management, before, profile, semantics, notes)
+    said: dict[str, Any] = {name: value for name in _OWN if (value := getattr(element, name)) is not None}
+    if stored is not None:
+        host = replace(stored, power_management=pm, **said)
+    else:
+        for field in ("name", "address"):
+            if not said.get(field):
+                raise ModelError(f"a new host needs a {field}", field=field, why="no stored host has this id or name")
+        host = Host(id=new_id, cluster_id=cluster_id, power_management=pm, **said)
+    cleared = tuple(_RANKS[agent.order] for agent in before.agents if pm.of_order(agent.order) is None)
     return Laid(host=host, notes=tuple(notes), cleared=cleared)
-
-
-def _new_host(element: HostElement, cluster_id: UUID, new_id: UUID) -> Host:
-    for field in ("name", "address"):
-        if not getattr(element, field):
-            raise ModelError(f"a new host needs a {field}", field=field, why="no stored host has this id or name")
-    return Host(id=new_id, name=element.name or "", address=element.address or "", cluster_id=cluster_id)
 
 
 def _lay_power_management(
@@ -185,7 +182,7 @@ def _reading(orders: tuple[int | None, ...], profile: str) -> tuple[tuple[Role, 
 
 
 def _says_device(flat: AgentElement) -> bool:
-    return any(value is not None for value in (flat.address, flat.username, flat.password, flat.options))
+    return not (flat.address is None and flat.username is None and flat.password is None and flat.options is None)
 
 
 def _empties(said: AgentElement) -> bool:
@@ -227,7 +224,7 @@ def _ignored(flat: AgentElement, agent: AgentElement, stored: Agent | None) -> I
 
 def _merged(stored: Agent | None, said: AgentElement, order: int, notes: list[str]) -> Agent:
     """Return *stored* with what is said of it; a password that is the stored one stays the stored text."""
-    old = stored or Agent(order=order)
+    old = stored or _NOBODY[order]
     password: Secret | None = old.password
     if said.password is not None and not (password is not None and password == said.password):
         password = said.password
@@ -244,9 +241,9 @@ def _merged(stored: Agent | None, said: AgentElement, order: int, notes: list[st
 
 def _stored_options(said: OptionElements, stored: Options | None, rank: str, notes: list[str]) -> Options:
     """Return the options text for a block; secret options that it does not mention stay (module docstring)."""
-    if any(name is None for name, _ in said):
-        notes.append(f"an option of the {rank} agent has no name and is skipped")
     pairs = tuple((name, value) for name, value in said if name is not None)
+    if len(pairs) < len(said):
+        notes.append(f"an option of the {rank} agent has no name and is skipped")
     if stored and pairs:
         old = option_texts.parse(stored.text)
         if pairs in {old, _public(old)}:

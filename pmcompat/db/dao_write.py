@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from uuid import UUID
 
 import psycopg
@@ -179,11 +179,11 @@ class Insertion:
         batch = batch_of(conn, rows, statuses)
         statements = _insert_statements(shape, known, batch.source)
         self._under_way: UnderWay | None = None
-        self._stored: dict[str, UUID] = {}
+        self._answer: Sequence[tuple[str, UUID | None]] = ()
         if batch.parameters:
             for statement in statements:
                 answer = conn.execute(statement, batch.parameters)
-            self._stored = dict(answer)
+            self._answer = answer.fetchall()
         else:
             self._under_way = UnderWay(conn, statements)
 
@@ -195,17 +195,31 @@ class Insertion:
         if self._under_way is not None:
             answer, self._under_way = self._under_way.answer(), None
             encoding = self._conn.info.encoding
-            self._stored = {str(name, encoding): UUID(str(id_, "ascii")) for name, id_ in answer if name and id_}
-        for row in self._rows:
-            if row[_NAME_AT] not in self._stored:
-                _taken(row)
-        ids = [self._stored[row[_NAME_AT]] for row in self._rows]
-        placed = [(new, *row[1:]) for new, row in zip(ids, self._rows, strict=True)]
+            self._answer = [(str(name or b"", encoding), UUID(str(id_, "ascii")) if id_ else None) for name, id_ in answer]
+        ids = self._made() if self._known.returns_id else self._given()
         left = [name for name in NAMES[1:] if name in self._shape.columns and f"v_{name}" not in self._known.parameters]
-        odd = [row for row in placed if any(row[INDEX[name]] != _DEFAULTS.get(name) for name in left)]
+        usual = [(INDEX[name], _DEFAULTS.get(name)) for name in left]
+        odd = [
+            (new, *row[1:])
+            for new, row in zip(ids, self._rows, strict=True)
+            if any(row[at] != default for at, default in usual)
+        ]
         if odd:
             _set(self._conn, self._shape, batch_of(self._conn, odd), left, stamp=False)
         return ids
+
+    def _made(self) -> list[UUID]:
+        """Return the ids that the procedure made; it answers with the name and id of each row that is there."""
+        found = dict(self._answer)
+        return [found.get(row[_NAME_AT]) or _taken(row) for row in self._rows]
+
+    def _given(self) -> list[UUID]:
+        """Return the ids that were given; the answer has a row for each host that is not there."""
+        missing = {name for name, _ in self._answer}
+        for row in self._rows:
+            if row[_NAME_AT] in missing:
+                _taken(row)
+        return [row[0] for row in self._rows]
 
     def abandon(self) -> None:
         """Wait for the server, whatever it says: the transaction is about to be rolled back. Idempotent."""
@@ -216,15 +230,16 @@ class Insertion:
 
 
 def _insert_statements(shape: Shape, known: Procedure, source: sql.Composable) -> list[sql.Composed]:
-    """Return the statements that store the rows of *source*; the last one answers with names and ids.
+    """Return the statements that store the rows of *source*.
 
+    The last one answers with names and ids: where the procedure makes the ids, of all rows; else of those that are *not* there.
     The engine's own companions take 36 to 44 arguments that only a running host knows; InsertVds does what is done here.
     """
     special = {"vds_id": sql.SQL("NULL::uuid")} if known.returns_id else {}
     static = sql.Identifier(shape.schema, "vds_static")
-    stored = sql.SQL("{} JOIN {} s ON s.{key} = t.{key}").format(
-        source, static, key=sql.Identifier("vds_name" if known.returns_id else "vds_id")
-    )
+    key = sql.Identifier("vds_name" if known.returns_id else "vds_id")
+    stored = sql.SQL("{} JOIN {} s ON s.{key} = t.{key}").format(source, static, key=key)
+    missing = sql.SQL("{} LEFT JOIN {} s ON s.{key} = t.{key} WHERE s.{key} IS NULL").format(source, static, key=key)
     return [
         sql.SQL("SELECT count({}({})) FROM {}").format(
             sql.Identifier(shape.schema, "insertvdsstatic"), _arguments(known, special), source
@@ -235,7 +250,7 @@ def _insert_statements(shape: Shape, known: Procedure, source: sql.Composable) -
         sql.SQL("INSERT INTO {} (vds_id) SELECT s.vds_id FROM {}").format(
             sql.Identifier(shape.schema, "vds_statistics"), stored
         ),
-        sql.SQL("SELECT s.vds_name, s.vds_id FROM {}").format(stored),
+        sql.SQL("SELECT t.vds_name, s.vds_id FROM {}").format(stored if known.returns_id else missing),
     ]
 
 
@@ -253,7 +268,7 @@ def _check_unique_ids(conn: Connection, shape: Shape, rows: Sequence[Row]) -> No
             _taken(row)
 
 
-def _taken(row: Row) -> None:
+def _taken(row: Row) -> NoReturn:
     raise ModelError(
         f"host {row[INDEX['vds_name']]} cannot be stored: its unique id is taken by another host",
         field=FIELDS["vds_unique_id"],

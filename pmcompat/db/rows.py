@@ -213,6 +213,8 @@ def _setters(cls: type[Any], *names: str) -> Iterator[Callable[[object, object],
 # The constructor of a frozen value looks every field up by name; reading thousands of hosts spends most of its time there.
 # Filling the slots directly makes the same values in less than half the time.
 _new = object.__new__
+(_options_text,) = _setters(Options, "text")
+_secret_stored, _secret_cipher = (getattr(StoredSecret, name).__set__ for name in ("_stored", "_cipher"))
 _agent_type, _agent_address, _agent_username, _agent_password, _agent_ip_port, _agent_options, _agent_order = _setters(
     Agent, "type", "address", "username", "password", "ip_port", "options", "order"
 )
@@ -235,9 +237,20 @@ def _agent(
     _agent_type(agent, type_)
     _agent_address(agent, address)
     _agent_username(agent, username)
-    _agent_password(agent, None if password is None else StoredSecret(password, cipher))
+    if password is None:
+        _agent_password(agent, None)
+    else:
+        secret: StoredSecret = _new(StoredSecret)
+        _secret_stored(secret, password)
+        _secret_cipher(secret, cipher)
+        _agent_password(agent, secret)
     _agent_ip_port(agent, ip_port)
-    _agent_options(agent, None if options is None else Options(options))
+    if options is None:
+        _agent_options(agent, None)
+    else:
+        kept: Options = _new(Options)
+        _options_text(kept, options)
+        _agent_options(agent, kept)
     _agent_order(agent, order)
     return agent
 
