@@ -44,6 +44,8 @@ class CredentialsReport:
     #: encrypted anew, or to be on a dry run
     rekeyed: int = 0
     dry_run: bool = False
+    #: whether there was a key to read them with; a certificate alone only stores
+    tried: bool = True
     unreadable: list[Unreadable] = field(default_factory=list)
 
     def as_json(self) -> dict[str, object]:
@@ -61,7 +63,7 @@ class CredentialsReport:
     def lines(self) -> Iterator[str]:
         """Yield the report as lines of text."""
         yield f"{self.hosts} hosts; cipher {self.cipher}"
-        yield f"{self.encrypted} passwords encrypted and readable"
+        yield f"{self.encrypted} passwords encrypted" + (" and readable" if self.tried else "; no key to read them with")
         hint = "" if self.cipher == "plain" or not self.plain else ": `pmcompat credentials rekey` encrypts them"
         yield f"{self.plain} passwords not encrypted{hint}"
         if self.rekeyed or self.dry_run:
@@ -124,11 +126,14 @@ def rekey_credentials(
         raise ConfigurationError(
             "encrypting anew needs a cipher", state="nothing was done", fix="give --cipher with --cert or --key"
         )
-    report = CredentialsReport(cipher=new.name, dry_run=dry_run)
+    tried = not isinstance(new, EngineCipher) or new.can_decrypt
+    report = CredentialsReport(cipher=new.name, dry_run=dry_run, tried=tried)
     with reporting(), conn.transaction(force_rollback=dry_run):
         _lock(conn, schema)
         dao = VdsStaticDao(conn, old or new, schema=schema)
-        changed = [host for host in (_rekeyed(host, new, report) for host in _walk(dao, progress, report)) if host]
+        # without its key the new cipher cannot tell which texts are its own: those that the old key opens are not
+        opens = old if isinstance(old, EngineCipher) and old is not new else None
+        changed = [host for host in (_rekeyed(host, new, opens, report) for host in _walk(dao, progress, report)) if host]
         if not skip_unreadable:
             report.raise_for_unreadable()
         VdsStaticDao(conn, new, schema=schema).update_many(changed)
@@ -151,11 +156,11 @@ def _walk(dao: VdsStaticDao, progress: Progress | None, report: CredentialsRepor
             progress(report.hosts, total)
 
 
-def _rekeyed(host: Host, new: Cipher, report: CredentialsReport) -> Host | None:
+def _rekeyed(host: Host, new: Cipher, opens: EngineCipher | None, report: CredentialsReport) -> Host | None:
     """Return *host* with passwords stored by *new*, or None where there is nothing to do."""
 
     def renew(secret: StoredSecret) -> StoredSecret:
-        if _is_current(secret, new):
+        if _is_current(secret, new, opens):
             return secret
         text = new.encrypt(secret.reveal())
         report.rekeyed += 1
@@ -167,13 +172,15 @@ def _rekeyed(host: Host, new: Cipher, report: CredentialsReport) -> Host | None:
     return replace(host, power_management=replace(host.power_management, agents=agents))
 
 
-def _is_current(secret: StoredSecret, new: Cipher) -> bool:
-    """Tell whether *new* stored this text, as far as its keys can tell."""
+def _is_current(secret: StoredSecret, new: Cipher, opens: EngineCipher | None) -> bool:
+    """Tell whether *new* stored this text, as far as its keys can tell; *opens* is the engine key that is replaced, if any."""
     if secret.shape is not new.shape:
         return False
     if isinstance(new, FernetCipher):
         return new.is_current(secret.stored)
-    if isinstance(new, EngineCipher) and new.can_decrypt:
+    if isinstance(new, EngineCipher):
+        if not new.can_decrypt:
+            return opens is None
         try:
             new.decrypt(secret.stored)
         except CredentialError:

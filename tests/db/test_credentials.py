@@ -85,6 +85,23 @@ def test_fernet_keys_rotate_in_the_database(conn):
     assert passwords(conn, FernetCipher(new), "a") == ["one", "two"]
 
 
+def test_a_new_certificate_without_its_key_encrypts_what_the_old_key_opens(conn):
+    """Taking every text for the certificate's own left all of them with the old key, and called them readable."""
+    store(conn, "a", FOREIGN, "one", "two")
+    store(conn, "left", PlainCipher(), "three")
+    certificate = EngineCipher(public=KEY.public_key())
+    report = rekey_credentials(conn, certificate, old=FOREIGN)
+    assert (report.rekeyed, report.unreadable) == (3, [])
+    assert "readable" not in "\n".join(report.lines())
+    assert passwords(conn, ENGINE, "a") == ["one", "two"]
+    assert passwords(conn, ENGINE, "left") == ["three"]
+    assert rekey_credentials(conn, certificate).rekeyed == 0
+    with pytest.raises(CredentialError):  # which of them are stored with the new key already, nobody can tell
+        rekey_credentials(conn, certificate, old=FOREIGN)
+    assert rekey_credentials(conn, certificate, old=FOREIGN, skip_unreadable=True).rekeyed == 0
+    assert passwords(conn, ENGINE, "a") == ["one", "two"]
+
+
 def test_from_engine_to_plain_and_back(conn):
     store(conn, "a", ENGINE, "one")
     assert rekey_credentials(conn, PlainCipher(), old=ENGINE).rekeyed == 1
