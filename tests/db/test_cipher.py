@@ -77,6 +77,16 @@ def test_shapes_empty_and_too_long(cipher):
         cipher.encrypt("a\0b")
 
 
+@pytest.mark.parametrize("cipher", CIPHERS[:3], ids=["engine-2048", "engine-1024", "fernet"])
+@pytest.mark.parametrize("password", ["a\tb", "pasted\n", "\x7f", "\x85x"])
+def test_what_could_not_be_decrypted_again_is_not_stored(cipher, password):
+    """It was stored, and lost: a control character in what is decrypted means a wrong key."""
+    with pytest.raises(ModelError) as caught:
+        cipher.encrypt(password)
+    assert caught.value.field == "password"
+    assert password not in str(caught.value)
+
+
 def test_the_engines_form_is_base64_on_one_line():
     stored = EngineCipher(KEY.public_key()).encrypt("secret")
     assert len(stored) == 344

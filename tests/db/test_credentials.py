@@ -65,6 +65,14 @@ def test_a_rekey_encrypts_leftovers_and_leaves_the_rest_alone(conn):
     assert VdsStaticDao(conn, ENGINE).get(left.id) == replace(left, status=None)
 
 
+def test_a_plain_leftover_that_cannot_be_encrypted_is_named_and_kept(conn):
+    left = store(conn, "left", PlainCipher(), "three")
+    conn.execute("UPDATE vds_static SET pm_password = E'tab\\there' WHERE vds_id = %s", [left.id])
+    with pytest.raises(CredentialError, match="1 stored password"):
+        rekey_credentials(conn, ENGINE)
+    assert passwords(conn, ENGINE, "left") == ["tab\there"]
+
+
 def test_a_change_of_keys_is_all_or_nothing(conn):
     store(conn, "a", FOREIGN, "one")
     store(conn, "b", EngineCipher(private=rsa.generate_private_key(65537, 2048)), "two")

@@ -83,7 +83,7 @@ class Cipher(Protocol):
     def encrypt(self, password: str) -> str:
         """Return the text to store; the empty password stays as it is.
 
-        :raises ModelError: the password is too long or cannot be stored.
+        :raises ModelError: the password is too long, or holds what could not be decrypted again.
         """
 
     def decrypt(self, stored: str) -> str:
@@ -140,6 +140,10 @@ class StoredSecret(Secret):
         return hash(Secret)
 
 
+def _has_controls(text: str) -> bool:
+    return any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text)
+
+
 def _check_length(password: str) -> None:
     if len(password) > LONGEST_PASSWORD:
         raise ModelError(
@@ -150,6 +154,19 @@ def _check_length(password: str) -> None:
         )
     if "\0" in password:
         raise ModelError("a password holds a NUL character", field="password", state="nothing was stored")
+
+
+def _check_comes_back(password: str) -> None:
+    """Refuse to encrypt what :func:`_plausible` would refuse to hand out again."""
+    _check_length(password)
+    if _has_controls(password):
+        raise ModelError(
+            "a password holds a control character",
+            field="password",
+            why="when it is decrypted it could not be told from what a wrong key gives",
+            state="nothing was stored",
+            fix="look for a tab or a line break around it",
+        )
 
 
 def _cannot_decrypt(why: str, fix: str = "give the key it was encrypted with, or set the password again") -> NoReturn:
@@ -238,7 +255,7 @@ class FernetCipher:
 
         :raises ModelError: the password is too long.
         """
-        _check_length(password)
+        _check_comes_back(password)
         return self._keys.encrypt(password.encode()).decode("ascii") if password else password
 
     def decrypt(self, stored: str) -> str:
@@ -304,7 +321,7 @@ class EngineCipher:
 
         :raises ModelError: the password is too long.
         """
-        _check_length(password)
+        _check_comes_back(password)
         if not password:
             return password
         data = password.encode()
@@ -369,7 +386,7 @@ def _plausible(data: bytes) -> str:
         text = data.decode()
     except UnicodeDecodeError:
         text = ""
-    if not 1 <= len(text) <= LONGEST_PASSWORD or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text):
+    if not 1 <= len(text) <= LONGEST_PASSWORD or _has_controls(text):
         _cannot_decrypt("what it decrypts to cannot be a password: wrong key, or it was changed since")
     return text
 
