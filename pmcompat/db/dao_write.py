@@ -29,6 +29,15 @@ Connection = psycopg.Connection[Any]
 #: columns that a fresh row has as a default and the inserting procedure may have no parameter for
 _DEFAULTS: Final[Mapping[str, object]] = {"otp_validity": None, "recoverable": True, "vds_spm_priority": 5}
 _CONCURRENT: Final = "pm_secondary_concurrent"
+#: whether the stored row ``s`` has a secondary agent and the new one ``t`` has none
+_GOES: Final = sql.SQL("({} > 0 AND {} = 0)").format(
+    *(
+        sql.SQL("num_nonnulls({})").format(
+            sql.SQL(", ").join(sql.Identifier(row, name) for name in SEVEN if name != _CONCURRENT)
+        )
+        for row in ("s", "t")
+    )
+)
 _NAME_AT: Final = INDEX["vds_name"]
 #: rows from which on copying them is cheaper than a JSON parameter
 _COPIED: Final = 50
@@ -107,14 +116,16 @@ def update(conn: Connection, shape: Shape, rows: Sequence[Row]) -> int:
     """Update *rows* through UpdateVdsStatic, in order of id, then the columns it has no parameter for.
 
     Returns how many there were. A false ``concurrent`` is handed over as NULL where NULL is stored: oVirt's own procedure
-    keeps it so.
+    keeps it so. It becomes false with the secondary agent that goes.
     """
     known = procedure(shape, "updatevdsstatic")
     special: dict[str, sql.Composable] = {}
     stored: sql.Composable = sql.SQL("")
     if shape.has_secondary:
-        special[_CONCURRENT] = sql.SQL("CASE WHEN {0} OR NOT was_null THEN {0} END").format(sql.Identifier("t", _CONCURRENT))
-        stored = sql.SQL(", s.{} IS NULL AS was_null").format(sql.Identifier(_CONCURRENT))
+        special[_CONCURRENT] = sql.SQL("CASE WHEN {0} OR NOT was_null THEN {0} AND NOT goes END").format(
+            sql.Identifier("t", _CONCURRENT)
+        )
+        stored = sql.SQL(", s.{} IS NULL AS was_null, {} AS goes").format(sql.Identifier(_CONCURRENT), _GOES)
     batch = batch_of(conn, rows)
     query = sql.SQL(
         "SELECT count({}({})) FROM (SELECT t.*{} FROM {} JOIN {} s ON s.vds_id = t.vds_id ORDER BY t.vds_id) AS t"
@@ -140,9 +151,9 @@ def _set(conn: Connection, shape: Shape, batch: Batch, columns: Sequence[str], *
     if not columns:
         return 0
     changes: list[sql.Composable] = [
-        sql.SQL("{0} = CASE WHEN t.{0} OR s.{0} IS NOT NULL THEN t.{0} END" if name == _CONCURRENT else "{0} = t.{0}").format(
-            sql.Identifier(name)
-        )
+        sql.SQL("{0} = CASE WHEN t.{0} OR s.{0} IS NOT NULL THEN t.{0} AND NOT {1} END").format(sql.Identifier(name), _GOES)
+        if name == _CONCURRENT
+        else sql.SQL("{0} = t.{0}").format(sql.Identifier(name))
         for name in columns
     ]
     same = sql.SQL("({}) IS DISTINCT FROM ({})").format(

@@ -126,13 +126,14 @@ def test_the_dwh_sees_an_update_and_an_update_of_many(upgraded):
     assert raw(conn, "_update_date > 'epoch'", stored.id) == (True,)
 
 
-def test_clearing_the_secondary_agent_clears_all_seven(upgraded):
+@pytest.mark.parametrize("directly", [False, True])
+@pytest.mark.parametrize("flag", [False, True])
+def test_clearing_the_secondary_agent_clears_all_seven(upgraded, flag, directly):
+    """Also where the flag of the pair was left standing."""
     conn, dao = upgraded
     stored = dao.save(new_host(dao, power_management=pair(concurrent=True)))
-    alone = replace(
-        stored, power_management=replace(stored.power_management, agents=stored.power_management.agents[:1], concurrent=False)
-    )
-    dao.update(alone)
+    pm = replace(stored.power_management, agents=stored.power_management.agents[:1], concurrent=flag)
+    dao.update_many([replace(stored, power_management=pm)], directly=directly)
     columns = (
         "pm_secondary_ip, pm_secondary_type, pm_secondary_user, pm_secondary_password, pm_secondary_port, pm_secondary_options"
     )
