@@ -112,6 +112,11 @@ def _arguments(known: Procedure, special: Mapping[str, sql.Composable]) -> sql.C
     return sql.SQL(", ").join(given)
 
 
+def _written(shape: Shape) -> list[str]:
+    """Return the columns that are ours to write: of the seven, where they are not all there, none is even read."""
+    return [name for name in NAMES[1:] if name in shape.columns and (shape.has_secondary or name not in SEVEN)]
+
+
 def update(conn: Connection, shape: Shape, rows: Sequence[Row]) -> int:
     """Update *rows* through UpdateVdsStatic, in order of id, then the columns it has no parameter for.
 
@@ -137,14 +142,14 @@ def update(conn: Connection, shape: Shape, rows: Sequence[Row]) -> int:
         sql.Identifier(shape.schema, "vds_static"),
     )
     found = conn.execute(query, batch.parameters).fetchone()
-    left = [name for name in NAMES[1:] if name in shape.columns and f"v_{name}" not in known.parameters]
+    left = [name for name in _written(shape) if f"v_{name}" not in known.parameters]
     _set(conn, shape, batch, left, stamp=False)
     return found[0] if found else 0
 
 
 def update_directly(conn: Connection, shape: Shape, rows: Sequence[Row]) -> int:
     """Update *rows* in one statement without the procedure, stamped for the DWH; return how many there were."""
-    return _set(conn, shape, batch_of(conn, rows), [name for name in NAMES[1:] if name in shape.columns], stamp=True)
+    return _set(conn, shape, batch_of(conn, rows), _written(shape), stamp=True)
 
 
 def _set(conn: Connection, shape: Shape, batch: Batch, columns: Sequence[str], *, stamp: bool) -> int:
@@ -208,7 +213,7 @@ class Insertion:
             encoding = self._conn.info.encoding
             self._answer = [(str(name or b"", encoding), UUID(str(id_, "ascii")) if id_ else None) for name, id_ in answer]
         ids = self._made() if self._known.returns_id else self._given()
-        left = [name for name in NAMES[1:] if name in self._shape.columns and f"v_{name}" not in self._known.parameters]
+        left = [name for name in _written(self._shape) if f"v_{name}" not in self._known.parameters]
         usual = [(INDEX[name], _DEFAULTS.get(name)) for name in left]
         odd = [
             (new, *row[1:])

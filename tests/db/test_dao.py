@@ -141,6 +141,19 @@ def test_clearing_the_secondary_agent_clears_all_seven(upgraded, flag, directly)
     assert raw(conn, "coalesce(pm_secondary_concurrent, false)", stored.id) == (False,)
 
 
+@pytest.mark.parametrize("directly", [False, True])
+def test_a_column_of_the_seven_that_stands_alone_keeps_its_value(plain, directly):
+    """A site's own, or what an interrupted upgrade by hand left: it is not read, so it must not be written."""
+    conn, _ = plain
+    conn.execute("ALTER TABLE vds_static ADD pm_secondary_ip varchar(255), ADD pm_secondary_concurrent boolean")
+    conn.execute("UPDATE vds_static SET pm_secondary_ip = 'pdu.lab', pm_secondary_concurrent = true")
+    forget_shape(conn)
+    dao = VdsStaticDao(conn, PlainCipher())
+    stored = dao.get_all()[0]
+    dao.update_many([replace(stored, address="else.lab")], directly=directly)
+    assert raw(conn, "host_name, pm_secondary_ip, pm_secondary_concurrent", stored.id) == ("else.lab", "pdu.lab", True)
+
+
 def test_a_null_concurrent_reads_as_false_and_never_becomes_true(upgraded):
     conn, dao = upgraded
     conn.execute("UPDATE vds_static SET pm_secondary_concurrent = NULL")
