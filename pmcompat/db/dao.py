@@ -97,6 +97,7 @@ class _Reads:
         self.cipher = cipher
         self.schema = schema
         self._known_limits: Limits | None = None
+        self._known_types: frozenset[str] | None = None
 
     @property
     def shape(self) -> Shape:
@@ -251,7 +252,7 @@ class VdsStaticDao(_Reads):
         done = 0
         with reporting(), self.conn.transaction():
             for batch in _batches(todo):
-                current = {}
+                current: dict[UUID, Row] = {}
                 if read is not None:
                     current = self._locked(batch)
                     self._check_unchanged(batch, read, current)
@@ -275,15 +276,18 @@ class VdsStaticDao(_Reads):
 
         :raises ModelError: one is not there: UpdateVdsStatic would say nothing.
         """
+        found = self._present(batch)
+        for host in batch:
+            if host.id not in found:
+                raise _absent(host)
+        return found
+
+    def _present(self, batch: Sequence[Host]) -> dict[UUID, Row]:
         query = sql.SQL("SELECT {} FROM {} WHERE vds_id = ANY(%s) ORDER BY vds_id FOR UPDATE").format(
             self.shape.selection(), self._named("vds_static")
         )
         with self.conn.cursor(row_factory=tuple_row) as cursor:
-            found: dict[UUID, Row] = {row[0]: row for row in cursor.execute(query, [[host.id for host in batch]])}
-        for host in batch:
-            if host.id not in found:
-                raise ModelError(f"there is no host {host.name} with the id {host.id}", field="id", state="nothing was stored")
-        return found
+            return {row[0]: row for row in cursor.execute(query, [[host.id for host in batch]])}
 
     def _check_unchanged(self, batch: Sequence[Host], read: Mapping[UUID, Host], current: Mapping[UUID, Row]) -> None:
         for host in batch:
@@ -299,22 +303,23 @@ class VdsStaticDao(_Reads):
                 )
 
     def _checked(
-        self, batch: Sequence[Host], current: Mapping[UUID, Row] | None, before_asking: Callable[[], None] | None = None
+        self, batch: Sequence[Host], current: dict[UUID, Row] | None, before_asking: Callable[[], None] | None = None
     ) -> list[Row]:
         """Return the rows of *batch*; only what differs from the stored rows has to be a value that a host may have.
 
-        :param current: stored rows that were read already; None: the hosts are new.
+        :param current: stored rows that were read already, or room for them; None: the hosts are new.
         :param before_asking: called before the database is asked about a host that is not plainly in order.
         :raises ModelError: the field is named, and the host.
         """
         limits, cipher, rows = self._limits, self.cipher, []
+        self._known_types = None
         for host in batch:
             try:
                 row = values_of(host, cipher)
                 if not limits.allow(row):
                     if before_asking:
                         before_asking()
-                    self._check_closely(host, row, current)
+                    self._check_closely(host, row, current, batch)
             except PmcompatError as error:
                 error.what = f"host {host.name}: {error.what}"
                 error.operands["host"] = host.name
@@ -322,14 +327,17 @@ class VdsStaticDao(_Reads):
             rows.append(row)
         return rows
 
-    def _check_closely(self, host: Host, row: Row, current: Mapping[UUID, Row] | None) -> None:
+    def _check_closely(self, host: Host, row: Row, current: dict[UUID, Row] | None, batch: Sequence[Host]) -> None:
         try:
             check(row, self.shape, own_type=self._own_type)
         except (ModelError, SchemaError):
             if current is None:
                 raise
-            stored = current.get(host.id) or self._locked([host])[host.id]
-            check(row, self.shape, was=stored, own_type=self._own_type)
+            if not current:
+                current.update(self._present(batch))
+            if host.id not in current:
+                raise _absent(host) from None
+            check(row, self.shape, was=current[host.id], own_type=self._own_type)
 
     @property
     def _limits(self) -> Limits:
@@ -340,12 +348,14 @@ class VdsStaticDao(_Reads):
 
     def _own_type(self, name: str) -> bool:
         """Tell whether a type is in the engine's own lists, a site's custom ones included (field failure B-77)."""
-        query = sql.SQL(
-            "SELECT option_value FROM {} WHERE option_name IN ('VdsFenceType', 'CustomVdsFenceType', 'FenceAgentMapping', "
-            "'CustomFenceAgentMapping')"
-        ).format(self._named("vdc_options"))
-        words = {word.split("=")[0].strip() for (text,) in self.conn.execute(query) for word in text.split(",")}
-        return name in words
+        if self._known_types is None:
+            query = sql.SQL(
+                "SELECT option_value FROM {} WHERE option_name IN ('VdsFenceType', 'CustomVdsFenceType', 'FenceAgentMapping', "
+                "'CustomFenceAgentMapping')"
+            ).format(self._named("vdc_options"))
+            texts = (text for (text,) in self.conn.execute(query))
+            self._known_types = frozenset(word.split("=")[0].strip() for text in texts for word in text.split(","))
+        return name in self._known_types
 
 
 class Saving:
@@ -443,6 +453,10 @@ def _without_secrets(host: Host) -> Host:
 
 def _secret_names(text: str) -> list[str]:
     return [name for name, _ in parse(text) if is_secret_option(name)]
+
+
+def _absent(host: Host) -> ModelError:
+    return ModelError(f"there is no host {host.name} with the id {host.id}", field="id", state="nothing was stored")
 
 
 def _once(hosts: Iterable[Host]) -> list[Host]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
-from psycopg import sql
+from psycopg import Cursor, sql
 
 from pmcompat.db.cipher import PlainCipher, StoredSecret
 from pmcompat.db.connection import Connection
@@ -318,6 +318,26 @@ def test_a_sites_own_agent_type_is_a_type_and_an_invented_one_is_not(upgraded):
     assert caught.value.field == "primary.type"
     conn.execute("INSERT INTO vdc_options (option_name, option_value) VALUES ('CustomVdsFenceType', 'mine,ourpdu')")
     assert dao.get(dao.save(host).id).power_management.primary.type == "ourpdu"
+
+
+def test_odd_hosts_cost_no_query_each(upgraded, monkeypatch):
+    """Never N+1: a site's own type, and a stored value that is no host's any more, are looked up once per batch."""
+    conn, dao = upgraded
+    conn.execute("INSERT INTO vdc_options (option_name, option_value) VALUES ('CustomVdsFenceType', 'mine')")
+    pm = PowerManagement(enabled=True, agents=(Agent(type="mine", address="a"),))
+    fresh = [new_host(dao, f"odd{number}", power_management=pm) for number in range(30)]
+    sent = []
+    execute = Cursor.execute
+    monkeypatch.setattr(Cursor, "execute", lambda self, *args, **kw: sent.append(args[0]) or execute(self, *args, **kw))
+    saved = dao.save_many(fresh)
+    assert len(sent) < 15
+    conn.execute("UPDATE vds_static SET pm_type = 'invented' WHERE pm_type = 'mine'")
+    odd = [replace(host, address=f"{host.name}.else") for host in dao.get_many(ids=[host.id for host in saved])]
+    sent.clear()
+    dao.update_many(odd)
+    assert len(sent) < 15
+    with pytest.raises(ModelError, match="there is no host gone"):
+        dao.update_many([*odd, replace(odd[0], id=uuid4(), name="gone")])
 
 
 def test_an_odd_stored_value_does_not_stand_in_the_way_of_another_field(upgraded):
