@@ -20,6 +20,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pmcompat.errors import ConfigurationError, CredentialsRefused, DatabaseUnreachable, PmcompatError, Refused
 
+#: a database's own encoding, or PGCLIENTENCODING, may not hold what a document says; in SQL_ASCII texts would come as bytes
+ENCODING = "UTF8"
 #: seconds; libpq's own default is to wait for ever
 CONNECT_TIMEOUT = 10
 
@@ -82,6 +84,7 @@ def connect(
     """
     keywords = parse(dsn or "")
     keywords.setdefault("application_name", application_name)
+    keywords["client_encoding"] = ENCODING
     if "PGCONNECT_TIMEOUT" not in os.environ:
         keywords.setdefault("connect_timeout", CONNECT_TIMEOUT)
     try:
@@ -115,6 +118,7 @@ async def connect_async(dsn: str | None, *, application_name: str = "pmcompat") 
     """
     keywords = parse(dsn or "")
     keywords["application_name"] = application_name
+    keywords["client_encoding"] = ENCODING
     if "PGCONNECT_TIMEOUT" not in os.environ:
         keywords.setdefault("connect_timeout", CONNECT_TIMEOUT)
     try:

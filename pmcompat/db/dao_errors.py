@@ -31,7 +31,7 @@ _UNIQUE: Final[Mapping[str, str]] = {
 def reporting() -> Iterator[None]:
     """Turn what the database refuses into errors of the house.
 
-    :raises ModelError: a value is taken or names nothing; the field is named.
+    :raises ModelError: a value is taken or names nothing, the field is named; or a text is none in the encoding used.
     :raises Refused: the role may not do this, or other rows still refer to the host.
     :raises SchemaError: a procedure or column is not what the catalog said when the connection was new.
     :raises OperationFailed: anything else the server reported.
@@ -42,6 +42,19 @@ def reporting() -> Iterator[None]:
             yield
     except psycopg.Error as error:
         raise translated(error) from None
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
+        # the foreign error holds the text, which may be a secret
+        raise _unreadable(f"it is no {error.encoding}") from None
+
+
+def _unreadable(why: str) -> ModelError:
+    return ModelError(
+        "a text cannot be carried between here and the database",
+        field="?",
+        why=why,
+        state=_STATE,
+        fix="leave out what the database's encoding lacks; in one of encoding SQL_ASCII mend the stored text",
+    )
 
 
 def translated(error: psycopg.Error) -> PmcompatError:  # noqa: PLR0911 - a table: one line of answer per kind of error
@@ -67,6 +80,9 @@ def translated(error: psycopg.Error) -> PmcompatError:  # noqa: PLR0911 - a tabl
                 state=_STATE,
                 fix="run `pmcompat db status`, then connect anew",
             )
+        case errors.CharacterNotInRepertoire() | errors.UntranslatableCharacter():
+            # the server's own words quote bytes of the text
+            return _unreadable("it cannot be read or written in the encoding of the database or of the connection")
         case errors.IntegrityError() | errors.DataError():
             column = error.diag.column_name or ""
             return ModelError("the database refused a value", field=FIELDS.get(column, column or "?"), why=why, state=_STATE)

@@ -80,7 +80,8 @@ def _may_make_tables(conn: Connection) -> bool:
 
 
 def _encoded(rows: Iterable[Row]) -> str:
-    return json.dumps([dict(zip(_HANDED_OVER, (str(row[0]), *row[1:6], str(row[6]), *row[7:]), strict=True)) for row in rows])
+    objects = [dict(zip(_HANDED_OVER, (str(row[0]), *row[1:6], str(row[6]), *row[7:]), strict=True)) for row in rows]
+    return json.dumps(objects, ensure_ascii=False)  # a server that is not in UTF8 refuses escapes beyond ASCII
 
 
 def procedure(shape: Shape, name: str) -> Procedure:

@@ -8,9 +8,11 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg import Cursor, sql
 
+from pmcompat.db.baseline import init
 from pmcompat.db.cipher import PlainCipher, StoredSecret
-from pmcompat.db.connection import Connection
+from pmcompat.db.connection import Connection, connect
 from pmcompat.db.dao import BATCH, VdsDao, VdsStaticDao, forget_shape
+from pmcompat.db.upgrade import UpgradeSettings, upgrade
 from pmcompat.errors import ConfigurationError, DatabaseUnreachable, ModelError, Overtaken, Refused, SchemaError
 from pmcompat.model import Agent, Host, HostStatus, Options, PowerManagement, Secret
 
@@ -426,6 +428,58 @@ def test_passwords_are_read_as_stored_secrets(upgraded):
 def test_a_database_that_is_no_engines_is_refused(pm_database):
     with pytest.raises(SchemaError, match="not an engine"):
         VdsStaticDao(pm_database(empty=True).connect()).get_all()
+
+
+@pytest.fixture
+def encoded(pm_server):
+    """A function that gives a database of an encoding."""
+    names = []
+
+    def make(encoding: str) -> str:
+        names.append(f"encoded_{encoding.lower()}")
+        with connect(pm_server.cluster.dsn()) as conn:
+            conn.execute(
+                sql.SQL("CREATE DATABASE {} ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0").format(
+                    sql.Identifier(names[-1]), encoding
+                )
+            )
+        return pm_server.cluster.dsn(names[-1])
+
+    yield make
+    for name in names:
+        pm_server.cluster.drop_database(name)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+@pytest.mark.parametrize("count", [1, 60])
+def test_a_database_of_another_encoding_is_served(encoded, encoding, count):
+    """In SQL_ASCII psycopg gives bytes for texts; a JSON escape is refused by a server that is not in UTF8."""
+    with connect(encoded(encoding)) as conn:
+        init(conn, "3.2-snapshot", 0)
+        upgrade(conn, UpgradeSettings())
+        dao = VdsStaticDao(conn, PlainCipher())
+        saved = dao.save_many([new_host(dao, f"ké{number}", power_management=pair()) for number in range(count)])
+        dao.update_many([replace(host, address=f"é.{host.name}") for host in saved])
+        assert dao.get_by_name("ké0").address == "é.ké0"
+        assert VdsDao(conn).get_by_name("ké0").power_management.primary.address == "bmc.lab"
+        if encoding == "LATIN1":
+            with pytest.raises(ModelError, match="cannot be carried"):
+                dao.save(new_host(dao, "€"))
+            return
+        conn.execute("UPDATE vds_static SET pm_user = 'l' || convert_from('\\xe4', 'SQL_ASCII')")
+        with pytest.raises(ModelError, match="cannot be carried") as caught:
+            dao.get_all()
+        assert "xe4" not in str(caught.value)
+
+
+def test_the_connections_encoding_is_ours_and_a_callers_other_one_is_reported(upgraded, pm_database, monkeypatch):
+    conn, dao = upgraded
+    conn.execute("SET client_encoding TO 'LATIN1'")
+    with pytest.raises(ModelError, match="cannot be carried"):
+        dao.save(new_host(dao, "ł"))
+    monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
+    with pm_database().connect() as other:
+        assert VdsStaticDao(other, PlainCipher()).save(new_host(VdsStaticDao(other), "ł")).name == "ł"
 
 
 def test_a_lost_connection_is_reported(upgraded):
