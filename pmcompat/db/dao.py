@@ -107,11 +107,26 @@ class _Reads:
     def _named(self, name: str) -> sql.Identifier:
         return sql.Identifier(self.schema, name)
 
+    @contextmanager
+    def _searching(self) -> Iterator[None]:
+        """Let the engine's functions find their tables in our schema: they name none, and another may have the same tables."""
+        if self.shape.on_path:
+            yield
+            return
+        with self.conn.transaction():
+            before = self.conn.execute(
+                "SELECT current_setting('search_path'), set_config('search_path', concat_ws(', ', quote_ident(%s), "
+                "nullif(current_setting('search_path'), '')), true)",
+                [self.schema],
+            ).fetchone()
+            yield
+            self.conn.execute("SELECT set_config('search_path', %s, true)", before[:1] if before else [self.schema])
+
     def _read(self, source: sql.Composable, parameters: Sequence[object] = (), *, passwords: bool = True) -> list[Host]:
         """Return the hosts of *source*, by name: ten thousand names are sorted sooner here than as wide rows by the server."""
         query = sql.SQL("SELECT {} FROM {}").format(self.shape.selection(view=self._view, passwords=passwords), source)
         hosts, cipher = list[Host](), self.cipher
-        with reporting(), self.conn.cursor(row_factory=tuple_row, binary=True) as cursor:
+        with reporting(), self._searching(), self.conn.cursor(row_factory=tuple_row, binary=True) as cursor:
             cursor.execute(query, parameters)
             with collector_paused() if cursor.rowcount > BATCH else nullcontext():
                 while rows := cursor.fetchmany(_AT_ONCE):  # a thousand rows stay in the processor's cache, all of them do not
@@ -213,7 +228,7 @@ class VdsStaticDao(_Reads):
     @contextmanager
     def saving(self, progress: Progress | None = None) -> Iterator[Saving]:
         """Store new hosts batch by batch in one transaction, for whoever makes them meanwhile; errors as :meth:`save_many`."""
-        with reporting(), self.conn.transaction():
+        with reporting(), self.conn.transaction(), self._searching():
             saving = Saving(self.conn, self.shape, self._checked, progress)
             try:
                 yield saving
@@ -250,7 +265,7 @@ class VdsStaticDao(_Reads):
         read = {host.id: host for host in was} if was is not None else None
         write = dao_write.update_directly if directly else dao_write.update
         done = 0
-        with reporting(), self.conn.transaction():
+        with reporting(), self.conn.transaction(), self._searching():
             for batch in _batches(todo):
                 current: dict[UUID, Row] = {}
                 if read is not None:
@@ -268,7 +283,7 @@ class VdsStaticDao(_Reads):
 
         :raises Refused: other rows (virtual machines) still refer to it.
         """
-        with reporting(), self.conn.transaction():
+        with reporting(), self.conn.transaction(), self._searching():
             return dao_write.delete(self.conn, self.shape, host_id)
 
     def _locked(self, batch: Sequence[Host]) -> dict[UUID, Row]:

@@ -123,6 +123,8 @@ class Shape:
     #: characters a varchar column of the table holds
     widths: Mapping[str, int]
     procedures: Mapping[str, Procedure]
+    #: whether a table that is named without a schema is the one of ours
+    on_path: bool = True
 
     @property
     def has_secondary(self) -> bool:
@@ -165,8 +167,12 @@ ORDER BY p.proname, p.pronargs
 """
 
 
+# to_regclass of an empty search path's name is NULL
+_ON_PATH_QUERY = "SELECT coalesce(to_regclass('vds_static') = to_regclass(quote_ident(%s) || '.vds_static'), false)"
+
+
 def read_shape(conn: psycopg.Connection[Any], *, schema: str = "public") -> Shape:
-    """Return what the database has of what we use: two queries of the catalog.
+    """Return what the database has of what we use: three queries of the catalog.
 
     :raises SchemaError: there is no ``vds_static``: not an engine's database.
     """
@@ -186,12 +192,14 @@ def read_shape(conn: psycopg.Connection[Any], *, schema: str = "public") -> Shap
     missing = sorted(set(NAMES) - optional - columns["vds_static"])
     if missing:
         raise SchemaError(f"vds_static lacks columns that every engine has: {', '.join(missing)}", state="nothing was done")
+    found = conn.execute(_ON_PATH_QUERY, [schema]).fetchone()
     return Shape(
         schema=schema,
         columns=frozenset(columns["vds_static"]),
         view_columns=frozenset(columns["vds"]),
         widths=widths,
         procedures=_read_procedures(conn, schema),
+        on_path=bool(found and found[0]),
     )
 
 

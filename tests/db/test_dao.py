@@ -303,6 +303,32 @@ def test_proxies_are_refused_where_there_is_no_column_and_kept_where_there_is(pl
         assert caught.value.field == "power_management.proxy_preferences"
 
 
+@pytest.mark.parametrize("schema", ["site", 'Odd "name"'])
+def test_another_schema_is_served_where_public_has_the_same_tables(upgraded, schema):
+    """The engine's functions name no schema: they read and wrote the tables of the search path."""
+    conn, public = upgraded
+    init(conn, "3.2-snapshot", 0, schema=schema)
+    upgrade(conn, UpgradeSettings(schema=schema))
+    before = conn.execute("SELECT s FROM public.vds_static s ORDER BY vds_id").fetchall()
+    path = conn.execute("SHOW search_path").fetchone()
+    dao = VdsStaticDao(conn, PlainCipher(), schema=schema)
+    stored = dao.save(new_host(dao, power_management=pair()))
+    twin = replace(stored, id=public.get_all()[0].id, name="twin", address="twin.lab")  # the id of a host in public
+    dao.save(twin)
+    dao.update(replace(twin, address="else.lab"), was=replace(twin, status=None))
+    assert [host.address for host in dao.get_all()] == ["fresh.lab", "else.lab"]
+    assert [host.name for host in VdsDao(conn, schema=schema).get_all()] == ["fresh", "twin"]
+    assert [host.name for host in dao.each()] == ["fresh", "twin"]
+    with pytest.raises(ModelError):
+        dao.save(replace(stored, id=uuid4()))
+    assert dao.remove(twin.id)
+    assert dao.get(twin.id) is None
+    assert conn.execute("SELECT s FROM public.vds_static s ORDER BY vds_id").fetchall() == before
+    assert conn.execute("SHOW search_path").fetchone() == path
+    conn.execute("SET search_path TO ''")
+    assert dao.get(stored.id) is not None
+
+
 def test_a_sites_own_columns_do_no_harm(upgraded):
     conn, dao = upgraded
     conn.execute("ALTER TABLE vds_static ADD COLUMN site_rack text DEFAULT 'r1'")
