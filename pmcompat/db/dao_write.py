@@ -1,9 +1,9 @@
 """The statements that write hosts: many rows in one call of a stored procedure each, by name.
 
 What lives here: SQL for whole batches. A large batch is copied into a temporary table, a small one travels as one JSON
-parameter; either way the server calls the procedure for every row itself, so a thousand hosts cost a few round trips and the
-procedure's own logic is kept. Names only, never positions: the shapes order the same parameters in three ways (database facts
-§3.1). Everything here runs inside the caller's transaction.
+parameter unless the server would log it; either way the server calls the procedure for every row itself, so a thousand hosts
+cost a few round trips and the procedure's own logic is kept. Names only, never positions: the shapes order the same
+parameters in three ways (database facts §3.1). Everything here runs inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Batch:
 def batch_of(conn: Connection, rows: Sequence[Row], statuses: Iterable[int | None] = repeat(None)) -> Batch:
     """Hand *rows* to the server; the batch is good until the next one or the end of the transaction."""
     given = ((*row, status) for row, status in zip(rows, statuses, strict=False))
-    if len(rows) < _COPIED or not _may_make_tables(conn):
+    if not _is_copied(conn, len(rows)):
         return Batch(_RECORDSET, (_encoded(given),))
     conn.execute(_MAKE_TABLE)
     conn.execute(sql.SQL("TRUNCATE {}").format(_TABLE))
@@ -74,9 +74,22 @@ def batch_of(conn: Connection, rows: Sequence[Row], statuses: Iterable[int | Non
     return Batch(sql.SQL("{} AS t").format(_TABLE), ())
 
 
-def _may_make_tables(conn: Connection) -> bool:
-    row = conn.execute("SELECT has_database_privilege(current_database(), 'TEMPORARY')").fetchone()
-    return bool(row and row[0])
+#: whether the role may make temporary tables; whether the server's log shows the parameters of statements
+_ASK_SERVER: Final = """
+SELECT has_database_privilege(current_database(), 'TEMPORARY'),
+    current_setting('log_statement') IN ('mod', 'all') OR EXISTS (
+        SELECT FROM (VALUES ('log_min_duration_statement', '-1'), ('log_min_duration_sample', '-1'),
+            ('log_transaction_sample_rate', '0'), ('log_parameter_max_length_on_error', '0'),
+            ('auto_explain.log_min_duration', '-1')) AS t (name, silent)
+        WHERE current_setting(name, true) NOT IN (silent, '')
+    ) OR current_setting('pgaudit.log', true) NOT IN ('none', '')
+"""
+
+
+def _is_copied(conn: Connection, count: int) -> bool:
+    """Tell whether rows are copied: it is cheaper, or the server's log would show their secrets (law F10)."""
+    may, logged = conn.execute(_ASK_SERVER).fetchone() or (False, False)
+    return bool(may and (count >= _COPIED or logged))
 
 
 def _encoded(rows: Iterable[Row]) -> str:

@@ -516,6 +516,35 @@ def test_a_lost_connection_is_reported(upgraded):
         dao.get_all()
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "log_statement = 'all'",
+        "log_statement = 'mod'",
+        "log_min_duration_statement = 0",
+        "log_transaction_sample_rate = 1",
+        "log_parameter_max_length_on_error = -1",
+    ],
+)
+def test_the_servers_log_shows_no_secret(pm_server, pm_database, setting):
+    """F10: parameters of statements stand in the log, where the server logs statements; copied rows do not."""
+    database = pm_database("3.2-snapshot", hosts=0, upgraded=True)
+    with database.connect() as conn:
+        conn.execute(f"ALTER DATABASE {database.name} SET {setting}")
+    conn = database.connect()
+    dao = VdsStaticDao(conn, PlainCipher())
+    one = Agent(type="ipmilan", address="bmc.lab", password=Secret("hush-1"), options=Options("snmp_priv_passwd=hush-2"))
+    stored = dao.save(new_host(dao, "logged", power_management=PowerManagement(enabled=True, agents=(one,))))
+    dao.update(replace(stored, address="else.lab"))
+    dao.update_many([stored], directly=True)
+    with pytest.raises(ModelError):
+        dao.save(replace(stored, id=uuid4(), address="taken.lab"))
+    log = (pm_server.cluster.directory / "server.log").read_text(errors="replace")
+    assert "hush" not in log
+    if setting.startswith("log_statement"):
+        assert "pmcompat_rows" in log
+
+
 def test_no_error_of_the_database_quotes_a_row(upgraded):
     """A server's message may hold the failing row, passwords included."""
     conn, dao = upgraded
