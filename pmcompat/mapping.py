@@ -99,11 +99,17 @@ def _lay_power_management(
         f"{name} is not stored: the database has no column for it" for name in _NOT_STORED if getattr(said, name) is not None
     ]
     enabled = stored.enabled if said.enabled is None else said.enabled
-    proxies = stored.proxy_preferences if said.pm_proxies is None else ",".join(said.pm_proxies)
+    proxies = stored.proxy_preferences
+    if said.pm_proxies is not None and said.pm_proxies != _proxies(stored):
+        proxies = ",".join(said.pm_proxies)
     one, two, together = _said_agents(said, profile, notes)
+    # of agents that are resources a lone one of order 2 is the second of a host that has agents: what is not mentioned stays
+    second = one is not None and two is None and one.order == SECONDARY and semantics == "keep" and bool(stored.agents)
     if one is not None and said.agents is not None:
-        notes += _ignored(said.flat, one, stored.primary)
+        notes += _ignored(said.flat, one, stored.secondary if second else stored.primary)
         one = _over(one, said.flat)
+        if second:
+            one, two = None, one
     elif _says_device(said.flat) or (said.flat.type is not None and (said.agents is None or stored.primary)):
         one = said.flat
     primary = stored.primary if one is None else _merged(stored.primary, one, PRIMARY, notes)
@@ -128,6 +134,10 @@ def _lay_power_management(
         concurrent=not removed and (stored.concurrent if together is None else together),
         proxy_preferences=proxies,
     )
+
+
+def _proxies(pm: PowerManagement) -> tuple[str, ...]:
+    return tuple(item for item in (pm.proxy_preferences or "").split(",") if item)
 
 
 def _as_released(
@@ -313,7 +323,7 @@ def to_element(host: Host, *, profile: str) -> HostElement:
     """Return *host* in the words of a document: no password, no secret option."""
     pm = host.power_management
     agents = tuple(_agent_element(agent, pm, profile) for agent in pm.agents)
-    proxies = tuple(item for item in (pm.proxy_preferences or "").split(",") if item)
+    proxies = _proxies(pm)
     primary = pm.primary
     return HostElement(
         id=str(host.id),
