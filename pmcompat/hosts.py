@@ -260,7 +260,8 @@ def _report(plan: _Planned, host_id: UUID | None = None) -> HostReport:
     )
     notes = plan.notes
     if stored is None and host_id is not None and plan.element.id and plan.element.id.lower() != str(host_id):
-        notes = (*notes, f"it got the id {host_id}: this database makes the ids itself")
+        why = "this database makes the ids itself" if is_uuid(plan.element.id) else "the document's is no UUID"
+        notes = (*notes, f"it got the id {host_id}: {why}")
     return HostReport(
         name=host.name,
         action=action,

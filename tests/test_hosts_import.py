@@ -98,6 +98,12 @@ def test_a_new_hosts_id_is_the_documents_where_the_database_takes_it(dao):
         assert str(report.id) == wanted
 
 
+def test_an_id_that_is_none_is_not_taken_and_the_report_says_why(dao):
+    (report,) = put(dao, '<host id="5c1d"><name>kv1</name><address>kv1.lab</address></host>').hosts
+    assert report.action == "created"
+    assert report.notes == (f"it got the id {report.id}: the document's is no UUID",)
+
+
 def test_a_dry_run_shows_every_field_with_secrets_masked_and_changes_nothing(dao):
     put(dao, DUAL)
     before = dao.conn.execute("SELECT s.* FROM vds_static s ORDER BY vds_id").fetchall()
