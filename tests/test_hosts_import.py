@@ -104,6 +104,14 @@ def test_an_id_that_is_none_is_not_taken_and_the_report_says_why(dao):
     assert report.notes == (f"it got the id {report.id}: the document's is no UUID",)
 
 
+def test_what_another_host_has_already_is_named(dao):
+    taken = dao.get_all()[0].address
+    with pytest.raises(ModelError, match=f"another host has this address: {taken}") as caught:
+        put(dao, hosts(FLAT, f"<host><name>kv7</name><address>{taken}</address></host>"))
+    assert caught.value.field == "address"
+    assert "hush" not in str(caught.value)
+
+
 def test_a_dry_run_shows_every_field_with_secrets_masked_and_changes_nothing(dao):
     put(dao, DUAL)
     before = dao.conn.execute("SELECT s.* FROM vds_static s ORDER BY vds_id").fetchall()

@@ -6,6 +6,7 @@ on, and the foreign error is not chained.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
@@ -64,7 +65,10 @@ def translated(error: psycopg.Error) -> PmcompatError:  # noqa: PLR0911 - a tabl
         case errors.UniqueViolation():
             column = _UNIQUE.get(error.diag.constraint_name or "", "")
             field = FIELDS.get(column, "name")
-            return ModelError(f"another host has this {field}", field=field, why=why, state=_STATE)
+            # of these three columns the server's detail may be quoted: Key (host_name)=(kv1.lab) already exists.
+            value = re.search(r"\)=\((.*)\)", error.diag.message_detail or "") if column else None
+            named = f"this {field}: {value[1]}" if value else f"this {field}"
+            return ModelError(f"another host has {named}", field=field, why=why, state=_STATE)
         case errors.ForeignKeyViolation() if error.diag.constraint_name == "vds_groups_vds_static":
             return ModelError("there is no such cluster", field="cluster_id", why=why, state=_STATE)
         case errors.ForeignKeyViolation():
