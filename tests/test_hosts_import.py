@@ -112,6 +112,12 @@ def test_what_another_host_has_already_is_named(dao):
     assert "hush" not in str(caught.value)
 
 
+def test_a_host_that_no_document_can_hold_is_named(dao):
+    dao.conn.execute("UPDATE vds_static SET pm_user = E'\\x01' WHERE vds_name = 'host-0003'")
+    with pytest.raises(ModelError, match=r"host-0003.*XML cannot hold"):
+        b"".join(export_hosts(dao.each()))
+
+
 def test_a_dry_run_shows_every_field_with_secrets_masked_and_changes_nothing(dao):
     put(dao, DUAL)
     before = dao.conn.execute("SELECT s.* FROM vds_static s ORDER BY vds_id").fetchall()

@@ -67,6 +67,14 @@ def _only_one(count: int) -> None:
 
 
 def _host(host: HostElement, form: Form, profile: str, indent: str) -> bytes:
+    try:
+        return _written(host, form, profile, indent)
+    except ModelError as error:
+        error.what = f"host {host.name!r}: {error.what}"
+        raise
+
+
+def _written(host: HostElement, form: Form, profile: str, indent: str) -> bytes:
     inner = indent + _STEP
     lines = [f"{indent}<host{_attribute('id', host.id)}>"]
     lines += _scalar("name", host.name, inner)
