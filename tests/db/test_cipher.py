@@ -242,6 +242,10 @@ def test_every_kind_of_key_file_is_read(files):
         (files("k.der", der), None),
         (files("k.p12", store), phrase),
         (files("bare.p12", bare), None),
+        # of two files of a key change only one may have a passphrase
+        (files("k.pem", pem()), phrase),
+        (files("k.der", der), phrase),
+        (files("bare.p12", bare), phrase),
         (files("locked.pem", pem(phrase=b"open")), phrase),
     ):
         assert load(CipherSettings(key=path, passphrase=passphrase)).decrypt(stored) == "secret"

@@ -5,12 +5,14 @@ What lives here: files and formats. Messages name the file, never what is in it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key, pkcs12
 
 from pmcompat.errors import ConfigurationError
@@ -72,16 +74,12 @@ def private_key(path: Path, passphrase: Secret | None) -> tuple[rsa.RSAPrivateKe
     """
     data = _read(path)
     phrase = passphrase.reveal().encode() if passphrase else None
-    certificate = None
-    try:
-        if b"-----BEGIN" in data:
-            key = load_pem_private_key(data, phrase)
-        else:
-            try:
-                key, certificate, _ = pkcs12.load_key_and_certificates(data, phrase)  # type: ignore[assignment] # checked below
-            except ValueError:
-                key = load_der_private_key(data, phrase)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    # a key change names two files with one passphrase, and only one of them may have one
+    for attempt in (phrase, None):
+        with suppress(ValueError, TypeError, UnsupportedAlgorithm):
+            key, certificate = _loaded(data, attempt)
+            break
+    else:
         _unusable(
             path,
             "it is not a private key or keystore, or its passphrase is missing or wrong",
@@ -91,6 +89,16 @@ def private_key(path: Path, passphrase: Secret | None) -> tuple[rsa.RSAPrivateKe
         _unusable(path, "it holds no RSA key")
     public = certificate.public_key() if certificate else None
     return key, public if isinstance(public, rsa.RSAPublicKey) else None
+
+
+def _loaded(data: bytes, phrase: bytes | None) -> tuple[PrivateKeyTypes | None, x509.Certificate | None]:
+    if b"-----BEGIN" in data:
+        return load_pem_private_key(data, phrase), None
+    try:
+        key, certificate, _ = pkcs12.load_key_and_certificates(data, phrase)
+    except ValueError:
+        return load_der_private_key(data, phrase), None
+    return key, certificate
 
 
 def _read(path: Path) -> bytes:
