@@ -258,7 +258,8 @@ def rekey(
 
     with _connected(dsn) as conn, _progress("encrypting") as progress:
         new = chosen_cipher(conn, schema, cipher=cipher, cert=cert, key=key)
-        old = chosen_cipher(conn, schema, cipher=from_cipher, cert=None, key=from_key) if from_cipher or from_key else new
+        theirs = from_key or key
+        old = chosen_cipher(conn, schema, cipher=from_cipher, cert=None, key=theirs) if from_cipher or from_key else new
         found = rekey_credentials(
             conn, new, old=old, schema=schema, skip_unreadable=skip_unreadable, dry_run=dry_run, progress=progress
         )

@@ -184,6 +184,10 @@ def test_credentials_are_checked_and_encrypted_anew(pmcompat):
     assert "kv1, primary agent" in failed.stdout
     pmcompat("credentials", "rekey", "--cipher", "plain", "--from-key", keys)
     pmcompat("credentials", "check")
+    # what --help says: the key they are stored with is --key where no --from-key is given
+    pmcompat("credentials", "rekey", "--key", keys)
+    pmcompat("credentials", "rekey", "--cipher", "plain", "--from-cipher", "fernet", "--key", keys)
+    assert "4 passwords not encrypted" in pmcompat("credentials", "check").stdout
 
 
 def test_an_import_of_the_encrypted_rows_again_changes_nothing(pmcompat):
