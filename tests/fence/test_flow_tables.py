@@ -9,6 +9,7 @@ import pytest
 
 from pmcompat.errors import ModelError
 from pmcompat.fence.commands import ACCEPTED, Answer, Command, Reply
+from pmcompat.fence.exits import code_of
 from pmcompat.fence.flow import Notebook, Patience, Timing, longest, operations
 from pmcompat.fence.flow.explain import Devices, explain
 from pmcompat.fence.flow.timing import Watch, polls_within
@@ -240,6 +241,22 @@ def test_a_failed_restart_says_where_it_stands() -> None:
     assert outcome.power is ON
     _, outcome = play("restart", SINGLE, {"a": [REFUSED]})
     assert outcome.stage is Stage.NOT_TOUCHED
+
+
+def test_a_failed_restart_blames_the_agent_that_stayed_on() -> None:
+    """What was sent off is judged by off, though the restart wanted on in the end: the alert names the device to look at."""
+    _, outcome = play("restart", CONCURRENT, {"a": [ON, ACCEPTED, OFF], "b": [ON, ACCEPTED, ON]})
+    dark, stuck = outcome.agents
+    assert (dark.asked, dark.reached, dark.fault) == (Action.OFF, True, None)
+    assert (stuck.asked, stuck.reached) == (Action.OFF, False)
+    assert stuck.fault is not None
+    assert stuck.fault.message == "not confirmed off: it reads on"
+
+
+def test_a_refused_login_does_not_hide_the_agent_that_stayed_on() -> None:
+    """Exit 6 only if *every* failing agent refused the credentials (DESIGN §5)."""
+    _, outcome = play("restart", SEQUENTIAL, {"a": [REFUSED], "b": [ON, ON, ACCEPTED, ON]})
+    assert code_of(outcome) == 1
 
 
 def test_the_same_replies_lead_to_the_same_commands() -> None:

@@ -114,6 +114,8 @@ class Track:
 
     def result(self, goal: PowerStatus | None) -> AgentResult:
         """Return what became of the agent; *goal* is None for a status operation."""
+        if self.asked is Action.OFF:  # also in a restart: one that never came to its on had to go off
+            goal = PowerStatus.OFF
         reached = self.clear if goal is None else self.reads(goal)
         asked = self.asked or (Action.STATUS if self.looked else None)
         fault = None if reached else self.fault
