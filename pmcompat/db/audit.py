@@ -20,7 +20,7 @@ from pmcompat.db.connection import AsyncConnection
 from pmcompat.errors import Refused
 from pmcompat.fence.commands import Conclusion
 from pmcompat.fence.events import Origin, Request, agent_name
-from pmcompat.model import Host, Operation, Outcome, PowerStatus
+from pmcompat.model import Action, AgentResult, Host, Operation, Outcome, PowerStatus, Stage
 
 NORMAL, WARNING, ERROR, ALERT = 0, 1, 2, 10
 
@@ -133,7 +133,8 @@ class AuditRow:
 def rows_of(request: Request, outcome: Outcome) -> tuple[AuditRow, ...]:
     """Return the events that an outcome gives, in order."""
     user = request.origin.user if request.origin.by_person else ENGINE
-    wanted = "off" if request.operation is Operation.STOP else "on"
+    cutting = request.operation is Operation.STOP or outcome.stage in {Stage.NOT_TOUCHED, Stage.GOING_OFF}
+    wanted = "off" if cutting and request.operation is not Operation.START else "on"
     filling = {
         "host": request.host.name,
         "user": user,
@@ -164,8 +165,14 @@ def _names(request: Request, outcome: Outcome) -> Iterator[str]:
             yield "VDS_ALERT_SECONDARY_AGENT_USED_FOR_FENCE_OPERATION"
         return
     yield "VDS_ALERT_FENCE_OPERATION_FAILED"
-    if any(result.asked is not None and not result.fault and not result.reached for result in outcome.agents):
+    if any(_was_not_read_back(result) for result in outcome.agents):
         yield "VDS_ALERT_FENCE_STATUS_VERIFICATION_FAILED"
+
+
+def _was_not_read_back(result: AgentResult) -> bool:
+    """Tell whether an on or off left for the agent, or may have, and its goal was never read (fencing facts §4: 9005)."""
+    switched = result.asked in {Action.ON, Action.OFF} and (result.sent or result.fault is None)
+    return switched and not result.reached
 
 
 def _skipped(outcome: Outcome) -> bool:

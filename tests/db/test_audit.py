@@ -17,6 +17,7 @@ from pmcompat.errors import Refused
 from pmcompat.fence.drivers.simulated import Device, Faults, Rack, SimulatedDriver
 from pmcompat.fence.events import Origin, Request
 from pmcompat.fence.executor import FenceExecutor
+from pmcompat.fence.flow import Patience, Timing
 from pmcompat.fence.policy import Policy
 from pmcompat.model import (
     Action,
@@ -111,6 +112,51 @@ def test_a_goal_that_was_never_read_back_is_an_alert_of_its_own():
     assert found == [
         "USER_FAILED_VDS_STOP", "VDS_ALERT_FENCE_OPERATION_FAILED", "VDS_ALERT_FENCE_STATUS_VERIFICATION_FAILED",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("operation", "agents", "expected", "message"),
+    [
+        # took off and stays on: the goal was never read back
+        ("stop", {"pdu": {"ignores": {Action.OFF: -1}}}, True, "is off after stop"),
+        ("restart", {"pdu": {"ignores": {Action.OFF: -1}}}, True, "is off after restart"),
+        ("restart", {name: {"ignores": {Action.ON: -1}} for name in ("bmc", "pdu")}, True, "is on after restart"),
+        # nothing left for anybody, so there was nothing to read back
+        ("stop", {"bmc": {"unreachable": True}}, False, ""),
+    ],
+)
+def test_what_a_flow_leaves_unverified_is_an_alert(operation, agents, expected, message):
+    """With the results that the flow itself makes: they carry a fault wherever the goal was not reached."""
+    rack = Rack([Device(address="bmc"), Device(address="pdu")])
+    for address, faults in agents.items():
+        rack.break_device(address, **faults)
+    found = rows_of_a_run(operation, rack, orders=(1, 1))
+    about = [row for row in found if row.kind.id == 9005]
+    assert bool(about) is expected
+    assert all(message in row.message for row in about)
+
+
+def test_a_secondary_that_cut_the_power_for_a_restart_is_an_alert():
+    """Both agents read on in the end: what the secondary was used for cannot be seen from them."""
+    rack = Rack([Device(address="bmc"), Device(address="pdu")])
+    rack.break_device("bmc", ignores={Action.OFF: -1})
+    assert 9007 in [row.kind.id for row in rows_of_a_run("restart", rack, orders=(1, 2))]
+
+
+def rows_of_a_run(operation, rack, *, orders):
+    agents = tuple(replace(agent, order=order) for agent, order in zip((ONE, TWO), orders, strict=True))
+    host = replace(HOST, status=HostStatus.MAINTENANCE, power_management=PowerManagement(enabled=True, agents=agents))
+    fast = Timing(delay=0.1, retries=2)
+
+    async def work():
+        drivers = {"simulated": SimulatedDriver(rack)}
+        patience = Patience(start=fast, stop=fast)
+        async with FenceExecutor(drivers, patience=patience, choose=lambda _agent: "simulated") as executor:
+            return await anext(executor.amany(Operation(operation), [host]))
+
+    report = asyncio.run(work())
+    request = Request(operation_id=report.operation_id, operation=report.operation, host=host, origin=ANNA)
+    return audit.rows_of(request, report.outcome)
 
 
 def test_a_skipped_operation_says_so():

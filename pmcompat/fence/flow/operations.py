@@ -275,7 +275,7 @@ def _tell_success(book: Notebook, level: Tracks, goal: PowerStatus, *, skipped: 
         book.note(f"already {goal}: nothing was sent to {names(level)}")
     if level is not book.levels[0]:
         book.remark(Conclusion.LATER_USED, level, goal)
-        book.note(f"{names(level)} was used because {names(book.levels[0])} failed")
+        book.note(f"{Conclusion.LATER_USED}: {names(level)} was used because {names(book.levels[0])} failed")
 
 
 def _tell_half_done(book: Notebook) -> None:
