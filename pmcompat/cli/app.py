@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +14,7 @@ from typer.core import TyperGroup, TyperOption
 
 from pmcompat import __version__
 from pmcompat.cli import db, host, top, xml
-from pmcompat.cli.output import say
+from pmcompat.cli.output import say, silence_stdout
 from pmcompat.errors import (
     ConfigurationError,
     CredentialsRefused,
@@ -59,8 +61,14 @@ class _Root(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             # the reader of our stdout went away: nothing is wrong and nobody is left to tell
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            silence_stdout()
             raise typer.Exit(0) from None
+        except OSError as error:
+            if error.filename is not None or error.errno not in {errno.ENOSPC, errno.EIO, errno.EDQUOT}:
+                raise
+            silence_stdout()
+            say(f"pmcompat: the output cannot be written: {error.strerror}")
+            raise typer.Exit(1) from None
 
 
 app = typer.Typer(
@@ -153,8 +161,17 @@ def _finish(command: Any) -> None:
         _finish(child)
 
 
+def _open_what_is_closed() -> None:
+    """Let what was closed for us lead nowhere: printing must not fail, and no connection may get the number of stdout."""
+    nowhere = Path(os.devnull)
+    sys.stdin = sys.stdin or nowhere.open(encoding="utf-8")
+    sys.stdout = sys.stdout or nowhere.open("w", encoding="utf-8")
+    sys.stderr = sys.stderr or nowhere.open("w", encoding="utf-8")
+
+
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line and end the process with the exit code of DESIGN §5."""
+    _open_what_is_closed()
     given = _take_verbosity(list(sys.argv[1:] if arguments is None else arguments))
     command = typer.main.get_command(app)
     _finish(command)

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -20,9 +21,15 @@ def print_json(value: object) -> None:
 
 
 def say(text: str) -> None:
-    """Print one message on stderr."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    """Print one message on stderr. Never raises: a terminal that is gone may not end what is under way."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def silence_stdout() -> None:
+    """Let stdout lead nowhere: it cannot be written any more, and what is still buffered must not fail a second time."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def interactive() -> bool:

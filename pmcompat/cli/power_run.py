@@ -214,8 +214,9 @@ def _explain(wish: Wish, read: _Read) -> int:
 
 
 async def _execute(wish: Wish, choice: Choice, access: Access, read: _Read, drivers: dict[str, Driver]) -> int:
-    from pmcompat.cli.power_view import listener, show_report
+    from pmcompat.cli.power_view import Reports, listener
 
+    reports = Reports(json=wish.json)
     on_event, view, drawing = listener(read.hosts, json=wish.json, verbose=_verbose())
     policy = Policy(
         quiet_time=read.quiet_time,
@@ -248,11 +249,12 @@ async def _execute(wish: Wish, choice: Choice, access: Access, read: _Read, driv
                 if drawing:
                     unshown.append(report)
                 else:
-                    show_report(report, json=wish.json)
+                    reports.show(report)
     _outlive_signals()
     for report in unshown:
-        show_report(report, json=wish.json)
-    return codes[0] if len(read.hosts) == 1 else code_of_several(codes)
+        reports.show(report)
+    code = codes[0] if len(read.hosts) == 1 else code_of_several(codes)
+    return code or int(reports.lost)
 
 
 def _code(report: Report, *, monitor: bool) -> int:

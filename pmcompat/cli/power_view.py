@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from uuid import UUID
 
-from pmcompat.cli.output import err, out, print_json, say
+from pmcompat.cli.output import err, out, print_json, say, silence_stdout
 from pmcompat.fence.events import Answered, Began, Ending, Event, Finished, Noticed, Sent, agent_name
 from pmcompat.fence.executor import Report
 from pmcompat.fence.flow.explain import Row
@@ -136,6 +136,25 @@ def show_report(report: Report, *, json: bool) -> None:
         say("\n".join(report.error.lines()))
     elif report.outcome is not None and not json:
         _show_outcome(report, report.outcome)
+
+
+class Reports:
+    """Prints what became of each host. A stdout that fails changes nothing but the exit code: others are still under way."""
+
+    def __init__(self, *, json: bool) -> None:
+        self._json = json
+        #: stdout failed, and not because its reader had enough
+        self.lost = False
+
+    def show(self, report: Report) -> None:
+        """Print one report. Never raises for what is wrong with stdout."""
+        try:
+            show_report(report, json=self._json)
+        except OSError as error:
+            silence_stdout()
+            if not isinstance(error, BrokenPipeError):
+                self.lost = True
+                say(f"what became of host {report.host.name} and others cannot be written: {error.strerror}")
 
 
 def _show_outcome(report: Report, outcome: Outcome) -> None:

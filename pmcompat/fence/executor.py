@@ -202,7 +202,7 @@ class FenceExecutor:
                 yield await done.get()
         finally:
             if not all(task.done() for task in tasks):
-                self.end("cancelled")
+                self._end_once("cancelled")
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     def end(self, reason: str) -> None:
@@ -214,8 +214,19 @@ class FenceExecutor:
         for undertaking in list(self._undertakings):
             undertaking.end(reason)
 
+    def _end_once(self, reason: str) -> None:
+        """End the waiting because nobody waits; that is no second signal, which would end the duties."""
+        if self._ended_by is None:
+            self.end(reason)
+
     async def aclose(self) -> None:
-        """Close the drivers, the journal and the lock. Idempotent."""
+        """Close the drivers, the journal and the lock. Idempotent.
+
+        What still runs is ended first, duties included: whoever leaves :meth:`amany` early leaves no host dark (law F8).
+        """
+        if self._running:
+            self._end_once("closed")
+            await asyncio.wait([running.task for running in self._running.values()])
         for part in (*(self._drivers or {}).values(), self._journal, self._lock):
             if part is not None:
                 await part.close()

@@ -278,6 +278,57 @@ def test_a_signal_after_the_work_is_done_does_not_take_its_exit_code(site: Site,
     assert (found["succeeded"], process.returncode) == (True, 0)
 
 
+def test_a_reader_who_leaves_early_leaves_no_host_dark(site: Site) -> None:
+    """``| head -1``: the refused hosts are printed first, and the second of them has no reader any more."""
+    site.rack(settle=1.5, ignores=0)
+    with site.start("host", "restart", "bare", "wrong", "dual", "--yes", "--json") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(30) == 6
+    assert site.sql("SELECT outcome, power FROM pmcompat.operations WHERE host_name = 'dual'") == [("succeeded", "on")]
+
+
+def test_a_full_disk_leaves_no_host_dark(site: Site) -> None:
+    site.rack(settle=1.5, ignores=0)
+    arguments = ("host", "restart", "wrong", "dual", "--yes", "--json")
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "pmcompat", *arguments],
+            env=site.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 6
+    assert "cannot be written: No space left on device" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert site.sql("SELECT outcome, power FROM pmcompat.operations WHERE host_name = 'dual'") == [("succeeded", "on")]
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_do_not_matter(site: Site, closed: str) -> None:
+    command = f"exec {sys.executable} -m pmcompat host stop dual --yes {closed}"
+    result = subprocess.run(["/bin/sh", "-c", command], env=site.environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_signal_is_obeyed_though_nobody_reads_stderr(site: Site) -> None:
+    """A terminal that closes takes stderr along, and its SIGHUP must end the command all the same."""
+    site.rack(settle=60, ignores=0)
+    with site.start("host", "restart", "dual", "--yes", "--json") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stderr.close()
+        begun(site)
+        process.send_signal(signal.SIGHUP)
+        assert json.loads(process.stdout.read())["ended_by"] == "SIGHUP"
+        assert process.wait(20) == 1
+
+
 def test_after_a_kill_the_next_operation_says_uncertain_and_a_person_can_settle_it(site: Site) -> None:
     site.rack(settle=60, ignores=0)
     process = site.start("host", "restart", "dual", "--yes", "--json")

@@ -40,6 +40,22 @@ def test_a_silent_host_delays_nobody() -> None:
     assert sum(action == "off" for _, action in stage.executed(rack)) == 380
 
 
+def test_who_leaves_the_reports_early_leaves_no_host_dark() -> None:
+    """Law F8: closing ends the waiting, not the duty; drivers and lock are closed after that."""
+    refused, cut = stage.host(name="refused"), stage.dual("cut")
+    rack = stage.rack_of(cut, settle_off=1.0)
+
+    async def scene() -> None:
+        async with stage.executor(rack) as executor:
+            async for report in executor.amany(Operation.RESTART, [refused, cut]):
+                assert report.host is refused
+                await asyncio.sleep(0.5)
+                break
+
+    stage.run(scene())
+    assert [action for _, action in stage.executed(rack)] == ["off", "off", "on", "on"]
+
+
 def test_hosts_at_once_and_commands_per_device_are_bounded() -> None:
     shared = [
         stage.host(stage.agent("pdu", type="apc_snmp", options=stage.options(f"port={i}")), name=f"h{i}") for i in range(9)
