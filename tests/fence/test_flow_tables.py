@@ -211,6 +211,21 @@ def test_a_plug_that_comes_back_by_itself_is_not_off() -> None:
     assert outcome.succeeded
 
 
+def test_a_plug_that_was_found_off_and_then_is_not_gets_an_off_that_the_stage_knows_of() -> None:
+    """What a journal says of the stage decides whether a restart that died is offered for completion."""
+    said, outcome = play("restart", SINGLE, {"a": [OFF, ON, ACCEPTED, ON]})
+    assert said.count("a off") == 1
+    assert outcome.stage is Stage.GOING_OFF
+    said, outcome = play("stop", SINGLE, {"a": [OFF, *[ON, ACCEPTED, OFF], *[ON, OFF] * 20]})
+    assert not outcome.succeeded
+    assert outcome.notes[-1] == "half done: off: primary ipmilan at a"
+
+
+def test_only_who_was_silent_is_said_to_be() -> None:
+    _, outcome = play("stop", (1, 1, 2), {"a": [GONE], "b": [ON], "c": [ON, ACCEPTED, OFF]})
+    assert outcome.notes[0] == "primary ipmilan at a did not answer and was put behind"
+
+
 def test_a_restart_through_the_second_way_gives_back_what_the_first_may_have_taken() -> None:
     """The primary's off was killed: it may act late, so it is asked on as well as the secondary."""
     answers: dict[str, list[Answer]] = {

@@ -111,7 +111,8 @@ def _look(book: Notebook, patience: Patience, *, needs: Callable[[Iterable[bool]
     for i, level in enumerate(book.levels):
         if levels.index(level) > i:
             book.remark(Conclusion.PUT_BEHIND, level, PowerStatus.UNKNOWN)
-            book.note(f"{names(level)} did not answer and was put behind")
+            silent = [track for track in level if not track.readable]
+            book.note(f"{names(silent or level)} did not answer and was put behind")
     return levels
 
 
@@ -189,7 +190,10 @@ def _off_again(book: Notebook, track: Track, patience: Patience) -> Flow[bool]:
         track.watch.doubt(PowerStatus.UNKNOWN)
         if (yield from confirm(book, track, OFF)):
             return True
-    return track.reads(ON) and (yield from switch_off(book, track, patience))
+    if not track.reads(ON):
+        return False
+    book.stage = Stage.GOING_OFF
+    return (yield from switch_off(book, track, patience))
 
 
 def _start(book: Notebook, levels: Sequence[Tracks], patience: Patience) -> Flow[Outcome]:
@@ -284,7 +288,6 @@ def _tell_half_done(book: Notebook) -> None:
         return
     off = [track for track in book.tracks if track.reads(OFF)]
     rest = [track for track in book.tracks if track.darkened and not track.reads(OFF)]
-    if off:
-        book.note(f"half done: off: {names(off)}; not confirmed off: {names(rest)}")
-    else:
-        book.note(f"not confirmed off: {names(rest)}")
+    parts = [f"half done: off: {names(off)}"] if off else []
+    parts += [f"not confirmed off: {names(rest)}"] if rest else []
+    book.note("; ".join(parts))
