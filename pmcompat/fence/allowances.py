@@ -43,8 +43,10 @@ _UNKNOWN_DRIVER = Allowance(command=20.0, look=5.0)
 def driver_name(agent: Agent) -> str:
     """Return the name of the driver that reaches *agent*.
 
-    :raises ModelError: the agent's type or options are not clear.
+    :raises ModelError: the agent's type or options are not clear, or its wait is none: a driver never sees that one, and an
+        off that is looked at too soon may be followed by an on of the device's own (field failure B-46).
     """
+    minimum_wait(agent)
     return parameters(agent).driver
 
 
@@ -71,7 +73,7 @@ class Remembered(Generic[T]):
 def _minimum(agent: Agent) -> float:
     try:
         return minimum_wait(agent)
-    except PmcompatError:  # the driver will say what is wrong with its options
+    except PmcompatError:  # driver_name says what is wrong with its options
         return 0.0
 
 

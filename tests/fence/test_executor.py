@@ -13,7 +13,7 @@ from pmcompat.fence.commands import Answer
 from pmcompat.fence.events import Began, Ending, Finished
 from pmcompat.fence.exits import code_of
 from pmcompat.fence.flow import Timing
-from pmcompat.model import Action, Agent, HostStatus, Mode, Operation, PowerStatus, Stage
+from pmcompat.model import Action, Agent, FaultKind, HostStatus, Mode, Operation, PowerStatus, Stage
 
 
 def test_restart_of_two_supplies_sends_off_off_on_on() -> None:
@@ -172,6 +172,21 @@ def test_an_agents_own_wait_moves_its_first_poll() -> None:
 
 
 # Deadlines and the point of no return.
+
+
+def test_a_wait_that_is_no_number_is_refused_and_not_taken_for_none() -> None:
+    """B-46: neither driver is told of ``power_wait``, so nobody else would notice."""
+    host = stage.host(stage.agent("bmc", options=stage.options("power_wait=4s")))
+    rack = stage.rack_of(host)
+
+    async def scene() -> Any:
+        async with stage.executor(rack) as executor:
+            return await executor.arestart(host)
+
+    outcome = stage.run(scene())
+    assert stage.executed(rack) == []
+    assert outcome.agents[0].fault.kind is FaultKind.UNSUPPORTED
+    assert "power_wait is not a number of seconds" in outcome.agents[0].fault.message
 
 
 def test_a_deadline_shorter_than_one_confirmation_is_refused_beforehand() -> None:
