@@ -83,6 +83,15 @@ def here(*, by_person: bool = True) -> Origin:
     return Origin(user=user, machine=socket.gethostname(), pid=os.getpid(), by_person=by_person)
 
 
+def same_device(agent: Agent) -> Hashable:
+    """Return what tells two devices apart: address and network port, as the agents' options mean it."""
+    try:
+        port = parameters(agent).ip_port
+    except PmcompatError:  # it will say so itself when it is asked
+        port = agent.ip_port
+    return (agent.address or "").casefold(), port
+
+
 def same_plug(agent: Agent) -> Hashable:
     """Return what tells two plugs apart: address, network port and outlet, as the agents' options mean them."""
     try:
@@ -390,8 +399,7 @@ class FenceExecutor:
         limit = self._rules.policy.per_device
         if limit is None:
             return nullcontext()
-        device = ((agent.address or "").casefold(), agent.ip_port)
-        return self._gates.setdefault(device, asyncio.Semaphore(limit))
+        return self._gates.setdefault(same_device(agent), asyncio.Semaphore(limit))
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ import stage
 
 from pmcompat.fence.commands import ACCEPTED, Answer
 from pmcompat.fence.policy import Policy
-from pmcompat.model import Action, Agent, Operation, PowerStatus
+from pmcompat.model import Action, Agent, Host, Operation, PowerStatus
 
 
 def test_a_silent_host_delays_nobody() -> None:
@@ -56,10 +56,8 @@ def test_who_leaves_the_reports_early_leaves_no_host_dark() -> None:
     assert [action for _, action in stage.executed(rack)] == ["off", "off", "on", "on"]
 
 
-def test_hosts_at_once_and_commands_per_device_are_bounded() -> None:
-    shared = [
-        stage.host(stage.agent("pdu", type="apc_snmp", options=stage.options(f"port={i}")), name=f"h{i}") for i in range(9)
-    ]
+def most_at_once(hosts: list[Host], policy: Policy) -> int:
+    """Stop the hosts and return how many commands were under way at the same time."""
     busy = {"now": 0, "most": 0}
 
     class Counting:
@@ -73,16 +71,34 @@ def test_hosts_at_once_and_commands_per_device_are_bounded() -> None:
         async def close(self) -> None:
             pass
 
-    async def scene(policy: Policy) -> int:
-        busy["most"] = 0
+    async def scene() -> int:
         drivers = {"fence_agents": Counting()}
         async with stage.executor(stage.rack_of(), drivers=drivers, policy=policy) as executor:
-            assert all([report.outcome is not None async for report in executor.amany(Operation.STOP, shared)])
+            assert all([report.outcome is not None async for report in executor.amany(Operation.STOP, hosts)])
         return busy["most"]
 
-    assert stage.run(scene(Policy())) == 9
-    assert stage.run(scene(Policy(per_device=2))) == 2
-    assert stage.run(scene(Policy(hosts_at_once=3))) == 3
+    return stage.run(scene())
+
+
+def outlets(*options: str, **more: Any) -> list[Host]:
+    """Hosts of one supply each, all of them at one address."""
+    found = [stage.agent("pdu", type="apc_snmp", options=stage.options(text), **more) for text in options]
+    return [stage.host(agent, name=text) for text, agent in zip(options, found, strict=True)]
+
+
+def test_hosts_at_once_and_commands_per_device_are_bounded() -> None:
+    shared = outlets(*[f"port={i}" for i in range(9)])
+    assert most_at_once(shared, Policy()) == 9
+    assert most_at_once(shared, Policy(per_device=2)) == 2
+    assert most_at_once(shared, Policy(hosts_at_once=3)) == 3
+
+
+def test_a_device_is_an_address_and_the_network_port_that_its_options_mean() -> None:
+    """Law F8: what answers at another port is another device, and waits for nobody; the same port may be written twice."""
+    others = outlets(*[f"port=1,ipport={1000 + i}" for i in range(9)])
+    assert most_at_once(others, Policy(per_device=1)) == 9
+    same = [*outlets("port=1", ip_port=1161), *outlets("port=2,ipport=1161")]
+    assert most_at_once(same, Policy(per_device=1)) == 1
 
 
 def test_a_signal_reports_every_host() -> None:
