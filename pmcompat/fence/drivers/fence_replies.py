@@ -101,6 +101,7 @@ _WAITED_IN_VAIN = re.compile(r"Timed out waiting to power (ON|OFF)", re.IGNORECA
 
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ |^(ERROR|WARNING|CRITICAL): ")
 _NOISE = re.compile(r"DeprecationWarning|SyntaxWarning|InsecureRequestWarning|^\s+|^Traceback |^$|-h' for usage")
+_STATUS = re.compile(r"^Status:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 _SAID = re.compile(r"\b(on|off)\b", re.IGNORECASE)
 
 
@@ -121,7 +122,7 @@ def answer(program: str, action: Action, ended: Ended, needs: Parameters) -> Ans
 
 
 def _power(code: int, out: str, err: str) -> PowerStatus | None:
-    said = {word.lower() for word in _SAID.findall(out)}
+    said = {word.lower() for word in (*_SAID.findall(out), *_STATUS.findall(out))}
     if code == 0:
         return PowerStatus.ON if said <= {"on"} else PowerStatus.UNKNOWN
     if code == 2 and said == {"off"}:

@@ -22,7 +22,7 @@ from pmcompat.fence.drivers.fence_agents import DIRECTORIES, FenceAgentsDriver, 
 from pmcompat.fence.drivers.fence_input import input_lines
 from pmcompat.fence.drivers.fence_metadata import Metadata, read_metadata
 from pmcompat.fence.drivers.fence_process import Runner
-from pmcompat.fence.drivers.fence_replies import Ended
+from pmcompat.fence.drivers.fence_replies import Ended, answer
 from pmcompat.model import Action, Agent, AgentFault, FaultKind, Options, PowerStatus, Secret
 from pmcompat.options import LEVELS, parameters, tables_of
 
@@ -217,6 +217,13 @@ class TestHowAProgramEnds:
     )
     def test_what_it_says_is_the_answer(self, fence_x: FenceX, mode: str, action: Action, answer: Answer):
         assert ask(fence_x.directory, x_agent(fence_x.outlet(), mode), action) == answer
+
+    @pytest.mark.parametrize("code", [0, 2])
+    def test_a_state_in_between_is_neither_on_nor_off(self, code: int):
+        """Facts §12: transitional states are unknown; the exit code alone would say on."""
+        ended = Ended(code=code, out=b"Status: PoweringOff\n")
+        found = answer("fence_x", STATUS, ended, parameters(Agent(type="x", address="a")))
+        assert found not in {PowerStatus.ON, PowerStatus.OFF}
 
     @pytest.mark.parametrize(
         ("mode", "kind", "sent"),
