@@ -151,7 +151,7 @@ def test_without_a_terminal_a_change_needs_yes_and_a_look_does_not(site: Site) -
         (("stop", "wrong", "--yes"), 6, "wrong"),
         (("stop", "bare", "--yes"), 9, "disabled"),
         (("stop", "nobody", "--yes"), 3, "there is no host 'nobody'"),
-        (("stop", "--yes"), 3, "--all"),
+        (("stop", "--yes"), 2, "--all"),
         (("stop", "dual", "--yes", "--deadline", "1"), 9, "shorter than one confirmation"),
         (("resume", "dual", "--yes"), 9, "nothing to resume"),
         (("status", "--all"), 6, "left out"),
@@ -239,6 +239,15 @@ def test_types_are_listed_per_profile(site: Site) -> None:
     names = [line["type"] for line in lines(site.run("agent", "types", "--profile", "3.2", "--json"))]
     assert {"ipmilan", "apc", "ilo4"} <= set(names)
     assert site.run("agent", "types", "--profile", "9").returncode == 3
+    alike = [site.run("agent", "types", "--profile", profile).stdout for profile in ("3.2", "3.3")]
+    assert alike[0] == alike[1] != ""
+
+
+@pytest.mark.parametrize("hosts", [(), ("dual", "--all"), ("--all", "--cluster", "Default")])
+def test_hosts_are_chosen_in_exactly_one_way(site: Site, hosts: tuple[str, ...]) -> None:
+    result = site.run("host", "stop", *hosts, "--yes")
+    assert result.returncode == 2
+    assert "name hosts" in result.stderr
 
 
 def begun(site: Site, action: str = "off") -> None:
