@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import traceback
@@ -161,17 +162,20 @@ def _finish(command: Any) -> None:
         _finish(child)
 
 
-def _open_what_is_closed() -> None:
+def _prepare_streams() -> None:
     """Let what was closed for us lead nowhere: printing must not fail, and no connection may get the number of stdout."""
     nowhere = Path(os.devnull)
     sys.stdin = sys.stdin or nowhere.open(encoding="utf-8")
     sys.stdout = sys.stdout or nowhere.open("w", encoding="utf-8")
     sys.stderr = sys.stderr or nowhere.open("w", encoding="utf-8")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that a terminal cannot show must not end what is under way
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line and end the process with the exit code of DESIGN §5."""
-    _open_what_is_closed()
+    _prepare_streams()
     given = _take_verbosity(list(sys.argv[1:] if arguments is None else arguments))
     command = typer.main.get_command(app)
     _finish(command)

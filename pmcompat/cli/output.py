@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def print_json(value: object) -> None:
-    """Print *value* as JSON on one line of stdout; UUIDs, paths and times become text."""
-    sys.stdout.write(json.dumps(value, default=str, ensure_ascii=False) + "\n")
+    """Print *value* as JSON on one line of stdout; UUIDs, paths and times become text. UTF-8, or ASCII with escapes."""
+    unicode = (sys.stdout.encoding or "").lower().replace("_", "-") in {"utf-8", "utf8"}
+    sys.stdout.write(json.dumps(value, default=str, ensure_ascii=not unicode) + "\n")
     sys.stdout.flush()
 
 

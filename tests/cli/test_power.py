@@ -111,7 +111,8 @@ class Site:
         import psycopg
 
         with psycopg.connect(self.dsn, autocommit=True) as conn:
-            return conn.execute(query).fetchall()
+            found = conn.execute(query)
+            return found.fetchall() if found.description else []
 
 
 def lines(result: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
@@ -315,6 +316,19 @@ def test_a_full_disk_leaves_no_host_dark(site: Site) -> None:
     assert "cannot be written: No space left on device" in result.stderr
     assert "Traceback" not in result.stderr
     assert site.sql("SELECT outcome, power FROM pmcompat.operations WHERE host_name = 'dual'") == [("succeeded", "on")]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_name_that_the_terminal_cannot_show_ends_nothing(site: Site, encoding: str) -> None:
+    site.sql("UPDATE vds_static SET vds_name = 'dürr' WHERE vds_name = 'dual'")
+    environment = {**site.environment, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "pmcompat", "host", "restart", "dürr", "--yes"]
+    as_text, as_json = [
+        subprocess.run([*command, *more], env=environment, capture_output=True, check=False) for more in ([], ["--json"])
+    ]
+    assert as_text.returncode == 0, as_text.stderr.decode(errors="replace")
+    assert b"restart done" in as_text.stdout
+    assert json.loads(as_json.stdout)["host"] == "dürr"
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
