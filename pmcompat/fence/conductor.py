@@ -16,7 +16,7 @@ from pmcompat.fence.clock import Clock, sleep, until
 from pmcompat.fence.commands import Answer, Command, Flow, Reply
 from pmcompat.fence.drivers import Driver
 from pmcompat.fence.events import Answered, Ending, Event, Request, Sent
-from pmcompat.fence.exits import ENDED_BY_LOST_LOCK
+from pmcompat.fence.exits import ENDED_BY_DEADLINE, ENDED_BY_LOST_LOCK
 from pmcompat.fence.flow import Notebook, Patience, finish, owes
 from pmcompat.fence.flow.duty import SHORT
 from pmcompat.fence.protocols import Held
@@ -90,7 +90,7 @@ class Conductor:
 
     def _deadline_passed(self) -> None:
         if self._reason is None:
-            self.end("deadline")
+            self.end(ENDED_BY_DEADLINE)
 
     async def _finish(self) -> Outcome:
         """Do what is owed (law F8): what left is heard out for a short time, what did not leave never leaves."""
@@ -104,7 +104,7 @@ class Conductor:
             await self._hear_out([self._tasks[command] for command in switching])
         await self._give_up()
         if not duty or self._aborted:
-            if self._aborted or reason == ENDED_BY_LOST_LOCK:
+            if self._aborted or reason != ENDED_BY_DEADLINE:  # a deadline leaves time for one confirmation at least
                 self._doubt()
             return self._book.outcome(ended_by=reason)
         self._in_duty = True
