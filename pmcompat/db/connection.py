@@ -45,6 +45,13 @@ def parse(dsn: str) -> dict[str, Any]:
 
     :raises ConfigurationError: it is neither. The text is not quoted: it may hold a password.
     """
+    if _has_raw_password(dsn):
+        raise ConfigurationError(
+            "the database address cannot be read",
+            why="its password holds a character that stands for something else in a URL",
+            state="nothing was done",
+            fix="write @ as %40, / as %2F, : as %3A; or put the password into PGPASSWORD or a passfile",
+        )
     try:
         return conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
@@ -54,6 +61,13 @@ def parse(dsn: str) -> dict[str, Any]:
             state="nothing was done",
             fix="write it as postgresql://user@host:5432/database",
         ) from None
+
+
+def _has_raw_password(dsn: str) -> bool:
+    """Tell whether a URL's password has an unescaped @ or /: its end would pass for a host, which messages show."""
+    _, url, rest = dsn.partition("://")
+    before, at, _ = rest.partition("?")[0].rpartition("@")
+    return bool(url and at) and ":" in before and ("@" in before or "/" in before)
 
 
 def has_password(dsn: str) -> bool:
@@ -105,6 +119,8 @@ def connect(
             raise
     except psycopg.OperationalError as error:
         raise _connection_error(error, keywords) from None
+    except psycopg.ProgrammingError as error:
+        raise _setting_error(error) from None
     return conn
 
 
@@ -134,7 +150,18 @@ async def connect_async(dsn: str | None, *, application_name: str = "pmcompat") 
             raise
     except psycopg.OperationalError as error:
         raise _connection_error(error, keywords) from None
+    except psycopg.ProgrammingError as error:
+        raise _setting_error(error) from None
     return conn
+
+
+def _setting_error(error: psycopg.ProgrammingError) -> ConfigurationError:
+    return ConfigurationError(
+        "a setting of the database connection cannot be used",
+        why=str(error),
+        state="nothing was done",
+        fix="check --dsn, PMCOMPAT_DSN and the PG* variables",
+    )
 
 
 def _connection_error(error: psycopg.OperationalError, keywords: dict[str, Any]) -> PmcompatError:

@@ -152,6 +152,20 @@ def test_errors_have_their_exit_codes(pmcompat, args, code):
     pmcompat(*args, input=DOCUMENT, exit_code=code)
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["postgresql://u:hush@hush@127.0.0.1:1/x", "postgresql://u:hush/hush@127.0.0.1:1/x", "postgres://u:1/hush@127.0.0.1/x?a=b"],
+)
+def test_a_password_that_breaks_the_address_is_not_shown_as_its_host(pmcompat, monkeypatch, address):
+    monkeypatch.setenv("PMCOMPAT_DSN", address)
+    assert "%40" in pmcompat("host", "list", exit_code=3).stderr
+
+
+def test_a_bad_setting_of_the_connection_is_no_traceback(pmcompat, monkeypatch):
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "soon")
+    assert "connect_timeout" in pmcompat("host", "list", exit_code=3).stderr
+
+
 def test_a_malformed_document_is_named_with_its_line(pmcompat):
     bad = pmcompat.document("<hosts>\n" + DOCUMENT.removeprefix("<hosts>").replace("</host>", "</hosts>", 1))
     assert f"{bad}:2:" in pmcompat("host", "import", bad, exit_code=3).stderr
