@@ -68,16 +68,19 @@ class ImportReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Planned:
-    """One host of the document, decided."""
+    """One host of the document, decided; what it was read from is gone by then, or a large document would stay in memory."""
 
-    element: HostElement
+    line: int
+    #: the id as the document has it
+    given: str | None
     stored: Host | None
-    laid: Laid
+    host: Host
     notes: tuple[str, ...]
+    cleared: tuple[str, ...]
 
 
 #: hosts read, decided and written at once
-_BATCH = 1000
+_BATCH = 500
 
 #: called with the reports of the hosts that lose an agent, before any stored host is changed
 Clearing = Callable[[Sequence[HostReport]], None]
@@ -141,7 +144,7 @@ class _Import:
         try:
             with self._dao.saving(self._progress) as saving:
                 self._take(read_hosts(source, profile=self._profile), saving)
-            losing = [_report(plan) for plan in self._planned if plan.laid.cleared]
+            losing = [_report(plan) for plan in self._planned if plan.cleared]
             if self._clearing and losing:
                 self._clearing(losing)
             self._change(len(saving.saved))
@@ -158,7 +161,7 @@ class _Import:
             known = self._stored(batch)
             saving.add(fresh)
             plans = self._plan(batch, known)
-            fresh = [plan.laid.host for plan in plans if plan.stored is None]
+            fresh = [plan.host for plan in plans if plan.stored is None]
             saving.total += len(fresh)
             self._planned += plans
         saving.add(fresh)
@@ -186,7 +189,14 @@ class _Import:
         laid = lay(element, stored, profile=self._profile, cluster_id=cluster_id, new_id=new_id, semantics=self._semantics)
         self._check_once(laid.host, element.line)
         laid, more = _storable(self._dao, laid)
-        return _Planned(element=element, stored=stored, laid=laid, notes=(*notes, *more, *laid.notes))
+        return _Planned(
+            line=element.line,
+            given=element.id,
+            stored=stored,
+            host=laid.host,
+            notes=(*notes, *more, *laid.notes),
+            cleared=laid.cleared,
+        )
 
     def _check_once(self, host: Host, line: int) -> None:
         first = self._ids.get(host.id) or self._names.get(host.name)
@@ -196,7 +206,7 @@ class _Import:
 
     def _change(self, created: int) -> None:
         """Write the stored hosts that differ from what the document makes of them."""
-        changed = [plan.laid.host for plan in self._planned if plan.stored is not None and plan.laid.host != plan.stored]
+        changed = [plan.host for plan in self._planned if plan.stored is not None and plan.host != plan.stored]
         tell = self._progress
         self._dao.update_many(changed, progress=tell and (lambda done, total: tell(created + done, created + total)))
 
@@ -254,21 +264,21 @@ def _storable(dao: VdsStaticDao, laid: Laid) -> tuple[Laid, tuple[str, ...]]:
 
 
 def _report(plan: _Planned, host_id: UUID | None = None) -> HostReport:
-    host, stored = plan.laid.host, plan.stored
+    host, stored = plan.host, plan.stored
     action: Literal["created", "updated", "unchanged"] = (
         "created" if stored is None else "unchanged" if host == stored else "updated"
     )
     notes = plan.notes
-    if stored is None and host_id is not None and plan.element.id and plan.element.id.lower() != str(host_id):
-        why = "this database makes the ids itself" if is_uuid(plan.element.id) else "the document's is no UUID"
+    if stored is None and host_id is not None and plan.given and plan.given.lower() != str(host_id):
+        why = "this database makes the ids itself" if is_uuid(plan.given) else "the document's is no UUID"
         notes = (*notes, f"it got the id {host_id}: {why}")
     return HostReport(
         name=host.name,
         action=action,
         id=host_id or (stored.id if stored else None),
         notes=notes,
-        cleared=plan.laid.cleared,
-        line=plan.element.line,
+        cleared=plan.cleared,
+        line=plan.line,
         _before=stored,
         _after=host,
     )

@@ -23,7 +23,7 @@ from pmcompat import options as option_texts
 from pmcompat.documents.meaning import Role, concurrent_pair, is_resource, oddities, roles
 from pmcompat.documents.values import AgentElement, HostElement, OptionElements, PowerManagementElement
 from pmcompat.errors import ConfigurationError, ModelError
-from pmcompat.model import PRIMARY, SECONDARY, Agent, Host, Options, PowerManagement, Secret
+from pmcompat.model import PRIMARY, SECONDARY, Agent, Host, HostStatus, Options, PowerManagement, Secret
 
 SEMANTICS: Final = ("keep", "profile")
 #: profiles whose release cleared what a document did not mention (api facts §5)
@@ -68,7 +68,7 @@ def lay(
 ) -> Laid:
     """Return the host that *element* makes of *stored*, or of nothing.
 
-    :param cluster_id: where a new host goes.
+    :param cluster_id: where a new host goes; it begins in Maintenance.
     :param new_id: the id of a new host.
     :param semantics: ``keep``: what is not mentioned stays; ``profile``: 3.5 and 3.6 clear what their release cleared.
     :raises ModelError: what the columns cannot hold, or what engines would read in several ways; the field is named.
@@ -87,7 +87,7 @@ def lay(
         for field in ("name", "address"):
             if not said.get(field):
                 raise ModelError(f"a new host needs a {field}", field=field, why="no stored host has this id or name")
-        host = Host(id=new_id, cluster_id=cluster_id, power_management=pm, **said)
+        host = Host(id=new_id, cluster_id=cluster_id, power_management=pm, status=HostStatus.MAINTENANCE, **said)
     cleared = tuple(_RANKS[agent.order] for agent in before.agents if pm.of_order(agent.order) is None)
     return Laid(host=host, notes=tuple(notes), cleared=cleared)
 
