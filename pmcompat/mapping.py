@@ -204,8 +204,7 @@ def _over(agent: AgentElement, flat: AgentElement) -> AgentElement:
     """Return the agent with what it does not say taken from the flat fields (law X5)."""
     if agent.type is not None and not _says_device(flat):
         return agent
-    return replace(
-        agent,
+    return agent._replace(
         type=flat.type if agent.type is None else agent.type,
         address=flat.address if agent.address is None else agent.address,
         username=flat.username if agent.username is None else agent.username,

@@ -66,7 +66,7 @@ def test_sending_only_enabled_false_keeps_the_agents_in_every_profile(profile):
 )
 @pytest.mark.parametrize("form", ["flat", "agents"])
 def test_one_field_that_is_mentioned_is_the_only_one_that_changes(element, field, value, form):
-    given_ = said(flat=element) if form == "flat" else said(replace(element, order=1))
+    given_ = said(flat=element) if form == "flat" else said(element._replace(order=1))
     pm = laid(given_).host.power_management
     assert pm.primary == replace(ONE, **{field: value})
     assert pm.secondary == TWO
@@ -94,7 +94,7 @@ def test_a_flat_value_that_was_changed_while_the_agents_win_is_reported():
     notes = laid(said(agent, flat=AgentElement(address="new", password=Secret("hush")))).notes
     assert len(notes) == 1
     assert "flat address" in notes[0]
-    both = laid(said(replace(agent, password=Secret("a")), flat=AgentElement(password=Secret("hush")))).notes
+    both = laid(said(agent._replace(password=Secret("a")), flat=AgentElement(password=Secret("hush")))).notes
     assert len(both) == 1
     assert "hush" not in both[0]
 
@@ -170,7 +170,7 @@ def test_in_3_6_a_lone_agent_of_order_2_is_the_second_one_that_is_stored(flat):
     pm = laid(element, profile="3.6").host.power_management
     assert pm.agents == (ONE, replace(TWO, address="pdu-new"))
     assert pm.concurrent
-    fresh = laid(replace(element, address="n.lab"), None, profile="3.6").host.power_management
+    fresh = laid(element._replace(address="n.lab"), None, profile="3.6").host.power_management
     assert [agent.order for agent in fresh.agents] == [1]
     released = laid(element, profile="3.6", semantics="profile").host.power_management
     assert released.primary.address == "pdu-new"
@@ -343,12 +343,12 @@ def test_an_export_that_loses_something_is_found(lost):
     element = to_element(STORED, profile="3.2")
     one, two = element.power_management.agents
     changed = {
-        "password": (replace(one, password=Secret("")), two),
-        "options": (replace(one, options=()), two),
-        "secondary": (one, replace(two, address="", username="", options=())),
-        "concurrent": (one, replace(two, concurrent=False)),
-        "order": (replace(one, order=2), replace(two, order=1)),
+        "password": (one._replace(password=Secret("")), two),
+        "options": (one._replace(options=()), two),
+        "secondary": (one, two._replace(address="", username="", options=())),
+        "concurrent": (one, two._replace(concurrent=False)),
+        "order": (one._replace(order=2), two._replace(order=1)),
     }[lost]
-    mutant = replace(element, power_management=replace(element.power_management, agents=changed))
+    mutant = element._replace(power_management=element.power_management._replace(agents=changed))
     assert laid(element).host == STORED
     assert laid(mutant).host != STORED

@@ -99,7 +99,7 @@ def _bare(literal: bytes) -> str:
 class PlainHost:
     """A host that matched: its parts, read when they are asked for. The bytes are UTF-8."""
 
-    __slots__ = ("_children", "_literal", "_match", "_text")
+    __slots__ = ("_children", "_literal", "_match", "_text", "id")
 
     def __init__(self, match: re.Match[bytes]) -> None:
         raw = match[0]
@@ -107,82 +107,103 @@ class PlainHost:
         self._match = match
         self._text: Callable[[bytes], str] = bytes.decode if plain else text_of
         self._literal: Callable[[bytes], str] = _bare if plain else value_of
-        self._children: dict[bytes, tuple[bytes, bytes, bytes]] = {}
-        for group in ("after", "before"):  # of two children of one name the first counts
-            for name, *rest in reversed(_CHILD.findall(match[group])):
-                self._children[name] = tuple(rest)
+        id_, before, after = match.group("id", "before", "after")
+        #: the attribute ``id``
+        self.id = None if id_ is None else self._literal(id_)
+        found = _CHILD.findall(before)
+        if after:
+            found += _CHILD.findall(after)
+        found.reverse()  # of two children of one name the first counts
+        self._children: dict[bytes, _Child] = {child[0]: child for child in found}
 
-    @property
-    def id(self) -> str | None:
-        """The attribute ``id``."""
-        literal = self._match["id"]
-        return None if literal is None else self._literal(literal)
-
-    def text(self, name: str) -> str | None:
+    def text(self, name: bytes) -> str | None:
         """Return the text of a child, None where there is none."""
-        child = self._children.get(name.encode())
-        return None if child is None else self._text(child[1])
+        child = self._children.get(name)
+        return None if child is None else self._text(child[2])
 
-    def attribute(self, name: str, attribute: str) -> str | None:
+    def attribute(self, name: bytes, attribute: bytes) -> str | None:
         """Return an attribute of a child, None where there is none."""
-        child = self._children.get(name.encode())
+        child = self._children.get(name)
         if child is None:
             return None
-        found = dict(_ATTRIBUTE.findall(child[0])).get(attribute.encode())
+        found = dict(_ATTRIBUTE.findall(child[1])).get(attribute)
         return None if found is None else self._literal(found)
 
-    def nested(self, name: str, inner: str) -> str | None:
+    def nested(self, name: bytes, inner: bytes) -> str | None:
         """Return the text of a child's child, None where there is none."""
-        child = self._children.get(name.encode())
-        for found, _, text, _ in _CHILD.findall(child[2]) if child is not None else ():
-            if found == inner.encode():
-                return self._text(text)
-        return None
+        child = self._children.get(name)
+        if child is None:
+            return None
+        return next((self._text(text) for found, _, text, _ in _CHILD.findall(child[3]) if found == inner), None)
 
     def power_management(self) -> PowerManagementElement | None:
         """Return the value of the host's ``power_management``."""
-        found = self._match.groupdict()
-        if found["power"] is None:
+        match = self._match
+        if match["power"] is None:
             return None
+        known = match.re.groupindex
+        enabled, *flat = match.group("enabled", *_FLAT)
         agents: tuple[AgentElement, ...] | None = None
-        if found.get("agents") is not None:
-            agents = (self._agent(found, "p"),)
-            if found["two"] is not None:
-                agents += (self._agent(found, "s"),)
-        proxies = found.get("proxies")
+        proxies = automatic = kdump = None
+        if "agents" in known:
+            proxies, there, second = match.group("proxies", "agents", "two")
+            if there is not None:
+                extras = _RESOURCE if "pport" in known else ()
+                agents = (self._agent(*match.group(*_PRIMARY, *(f"p{name}" for name in extras))),)
+                if second is not None:
+                    agents += (self._agent(*match.group(*_SECONDARY, *(f"s{name}" for name in extras))),)
+        if "automatic" in known:
+            automatic = match["automatic"]
+        if "kdump" in known:
+            kdump = match["kdump"]
         return PowerManagementElement(
-            enabled=_flag(found["enabled"]),
-            flat=_typed(found["type"], self._literal) if _says_type_alone(found) else self._agent(found, ""),
+            enabled=_flag(enabled),
+            flat=self._agent(*flat) if any(part is not None for part in flat[1:]) else _typed(flat[0], self._literal),
             agents=agents,
             pm_proxies=None if proxies is None else tuple(self._text(kind) for kind in _PROXY.findall(proxies)),
-            automatic_pm_enabled=_flag(found.get("automatic")),
-            kdump_detection=_flag(found.get("kdump")),
+            automatic_pm_enabled=_flag(automatic),
+            kdump_detection=_flag(kdump),
         )
 
-    def _agent(self, found: dict[str, bytes | None], prefix: str) -> AgentElement:
+    def _agent(
+        self,
+        type_: bytes | None,
+        address: bytes | None,
+        username: bytes | None,
+        password: bytes | None,
+        options: bytes | None,
+        *more: bytes | None,
+    ) -> AgentElement:
+        """Return an agent; *more*: what only agents have, as far as the profile has it."""
         text = self._text
-        type_, address, username = found[prefix + "type"], found[prefix + "address"], found[prefix + "username"]
-        password, options, order = found[prefix + "password"], found[prefix + "options"], found.get(prefix + "order")
-        port = found.get(prefix + "port")
+        concurrent, order, port, encrypt_options = (*more, None, None, None, None)[:4]
         return AgentElement(
-            type=None if type_ is None else self._literal(type_),
-            address=None if address is None else text(address),
-            username=None if username is None else text(username),
-            password=None if password is None else Secret(text(password)),
-            options=None if options is None else self._options(options),
-            concurrent=_flag(found.get(prefix + "concurrent")),
-            order=None if order is None else int(order),
-            port=None if port is None else int(port),
-            encrypt_options=_flag(found.get(prefix + "encrypt_options")),
+            None if type_ is None else self._literal(type_),
+            None if address is None else text(address),
+            None if username is None else text(username),
+            None if password is None else Secret(text(password)),
+            None if options is None else self._options(options),
+            _flag(concurrent),
+            None if order is None else int(order),
+            None if port is None else int(port),
+            _flag(encrypt_options),
         )
 
     def _options(self, raw: bytes) -> OptionElements:
         literal = self._literal
-        return tuple((literal(name or name2), literal(value or value2)) for name, value, value2, name2 in _OPTION.findall(raw))
+        return tuple(
+            [(literal(name or name2), literal(value or value2)) for name, value, value2, name2 in _OPTION.findall(raw)]
+        )
 
 
-def _says_type_alone(found: dict[str, bytes | None]) -> bool:
-    return all(found[name] is None for name in ("address", "username", "password", "options"))
+#: a child of a host as its pattern splits it: name, attributes, text, what is nested in it
+_Child = tuple[bytes, bytes, bytes, bytes]
+_FLAT: Final = ("type", "address", "username", "password", "options")
+_FIELDS: Final = (*_FLAT, "concurrent", "order")
+_PRIMARY: Final = tuple(f"p{name}" for name in _FIELDS)
+_SECONDARY: Final = tuple(f"s{name}" for name in _FIELDS)
+#: what agents have where they are resources (3.6)
+_RESOURCE: Final = ("port", "encrypt_options")
 
 
 @lru_cache(maxsize=64)

@@ -70,12 +70,12 @@ def read_host(raw: bytes, span: Span, *, profile: str, limits: Limits = DEFAULT)
     host = PlainHost(span.plain) if span.plain and short else _ParsedHost(raw, span, profile, limits)
     return HostElement(
         id=host.id,
-        name=host.text("name"),
-        address=host.text("address"),
-        port=_whole(host.text("port"), "port", span, most=65535),
-        cluster_id=host.attribute("cluster", "id"),
-        cluster_name=host.nested("cluster", "name"),
-        spm_priority=_whole(host.attribute("storage_manager", "priority"), "storage_manager/@priority", span, least=-(2**31)),
+        name=host.text(b"name"),
+        address=host.text(b"address"),
+        port=_whole(host.text(b"port"), "port", span, most=65535),
+        cluster_id=host.attribute(b"cluster", b"id"),
+        cluster_name=host.nested(b"cluster", b"name"),
+        spm_priority=_whole(host.attribute(b"storage_manager", b"priority"), "storage_manager/@priority", span, least=-(2**31)),
         power_management=host.power_management(),
         path=span.path,
         line=span.line,
@@ -88,22 +88,19 @@ class _ParsedHost:
     def __init__(self, raw: bytes, span: Span, profile: str, limits: Limits) -> None:
         self._host = parse(raw, span.namespaces)
         self._children = _children(self._host)
+        self.id = self._host.get("id")
         self._span, self._profile, self._limits = span, profile, limits
 
-    @property
-    def id(self) -> str | None:
-        return self._host.get("id")
+    def text(self, name: bytes) -> str | None:
+        return _text(self._children.get(name.decode()))
 
-    def text(self, name: str) -> str | None:
-        return _text(self._children.get(name))
+    def attribute(self, name: bytes, attribute: bytes) -> str | None:
+        child = self._children.get(name.decode())
+        return None if child is None else child.get(attribute.decode())
 
-    def attribute(self, name: str, attribute: str) -> str | None:
-        child = self._children.get(name)
-        return None if child is None else child.get(attribute)
-
-    def nested(self, name: str, inner: str) -> str | None:
-        child = self._children.get(name)
-        return None if child is None else _text(child.find(inner))
+    def nested(self, name: bytes, inner: bytes) -> str | None:
+        child = self._children.get(name.decode())
+        return None if child is None else _text(child.find(inner.decode()))
 
     def power_management(self) -> PowerManagementElement | None:
         """Return the value of the host's ``power_management``, after its schema has agreed.

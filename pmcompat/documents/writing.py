@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from pmcompat.documents.meaning import Role, concurrent_pair, is_resource, roles
 from pmcompat.documents.schema import known
@@ -118,11 +117,11 @@ def reform(power: PowerManagementElement, form: Form, profile: str, *, path: str
         )
     flat = AgentElement(type=power.flat.type if primary is None or primary.type is None else primary.type)
     if primary is not None and form is not Form.AGENTS:
-        flat = replace(flat, address=primary.address, username=primary.username, options=primary.options)
+        flat = flat._replace(address=primary.address, username=primary.username, options=primary.options)
     if is_resource(profile) and power.enabled is False:
-        flat = replace(flat, type=None)  # 3.6 hides the type of what is switched off (field failure B-95)
+        flat = flat._replace(type=None)  # 3.6 hides the type of what is switched off (field failure B-95)
     listed = None if power.agents is None and not merged else tuple(_in_profile(merged, profile))
-    return replace(power, flat=flat, agents=None if form is Form.FLAT else listed)
+    return power._replace(flat=flat, agents=None if form is Form.FLAT else listed)
 
 
 def _has_data(flat: AgentElement) -> bool:
@@ -132,13 +131,12 @@ def _has_data(flat: AgentElement) -> bool:
 
 
 def _new_primary(flat: AgentElement) -> AgentElement:
-    return replace(flat, order=1)
+    return flat._replace(order=1)
 
 
 def _over(agent: AgentElement, flat: AgentElement) -> AgentElement:
     """Return the agent with what it does not say taken from the flat fields."""
-    return replace(
-        agent,
+    return agent._replace(
         type=flat.type if agent.type is None else agent.type,
         address=flat.address if agent.address is None else agent.address,
         username=flat.username if agent.username is None else agent.username,
@@ -199,7 +197,7 @@ def _in_profile(agents: Sequence[AgentElement], profile: str) -> Iterator[AgentE
             order = min(order, 1) if flag and together else order
         elif profile != "3.5" and role is not Role.SECONDARY:
             flag = None
-        yield replace(agent, concurrent=flag, order=order)
+        yield agent._replace(concurrent=flag, order=order)
 
 
 # ---------------------------------------------------------------------- bringing values into bytes
