@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, NamedTuple
 from uuid import UUID, uuid4
 
-from pmcompat.db.dao import Progress, Saving, VdsStaticDao, collector_paused
+from pmcompat.db.dao import VdsStaticDao, collector_paused
+from pmcompat.db.dao_batches import Progress, Saving
 from pmcompat.db.rows import is_uuid
 from pmcompat.documents.reading import read_hosts
 from pmcompat.documents.values import Form, HostElement
@@ -66,8 +67,7 @@ class ImportReport:
         return sum(host.action == action for host in self.hosts)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Planned:
+class _Planned(NamedTuple):
     """One host of the document, decided; what it was read from is gone by then, or a large document would stay in memory."""
 
     line: int
@@ -260,7 +260,7 @@ def _storable(dao: VdsStaticDao, laid: Laid) -> tuple[Laid, tuple[str, ...]]:
     host = replace(laid.host, power_management=replace(pm, proxy_preferences=None))
     # what an engine without the column does anyway
     default = pm.proxy_preferences in {"", "cluster,dc"}
-    return replace(laid, host=host), () if default else ("pm_proxies are not stored: this database has no column for them",)
+    return laid._replace(host=host), () if default else ("pm_proxies are not stored: this database has no column for them",)
 
 
 def _report(plan: _Planned, host_id: UUID | None = None) -> HostReport:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from pmcompat import options as option_texts
@@ -49,8 +49,7 @@ class Change:
         return f"{self.field}: {self.before} -> {self.after}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Laid:
+class Laid(NamedTuple):
     """What a document makes of a host."""
 
     host: Host
@@ -99,6 +98,7 @@ def _lay_power_management(
         f"{name} is not stored: the database has no column for it" for name in _NOT_STORED if getattr(said, name) is not None
     ]
     enabled = stored.enabled if said.enabled is None else said.enabled
+    before_one, before_two = stored.primary, stored.secondary
     proxies = stored.proxy_preferences
     if said.pm_proxies is not None and said.pm_proxies != _proxies(stored):
         proxies = ",".join(said.pm_proxies)
@@ -106,15 +106,15 @@ def _lay_power_management(
     # of agents that are resources a lone one of order 2 is the second of a host that has agents: what is not mentioned stays
     second = one is not None and two is None and one.order == SECONDARY and semantics == "keep" and bool(stored.agents)
     if one is not None and said.agents is not None:
-        notes += _ignored(said.flat, one, stored.secondary if second else stored.primary)
+        notes += _ignored(said.flat, one, before_two if second else before_one)
         one = _over(one, said.flat)
         if second:
             one, two = None, one
-    elif _says_device(said.flat) or (said.flat.type is not None and (said.agents is None or stored.primary)):
+    elif _says_device(said.flat) or (said.flat.type is not None and (said.agents is None or before_one)):
         one = said.flat
-    primary = stored.primary if one is None else _merged(stored.primary, one, PRIMARY, notes)
-    secondary = stored.secondary if two is None else _merged(stored.secondary, two, SECONDARY, notes)
-    if two is not None and secondary != stored.secondary and _empties(two):
+    primary = before_one if one is None else _merged(before_one, one, PRIMARY, notes)
+    secondary = before_two if two is None else _merged(before_two, two, SECONDARY, notes)
+    if two is not None and _empties(two) and secondary != before_two:
         secondary = None
     if said.agents == () and not _says_device(said.flat):
         primary = secondary = None
@@ -127,7 +127,7 @@ def _lay_power_management(
             )
     elif semantics == "profile" and profile in CLEARING:
         primary, secondary = _as_released(said, primary, secondary, profile)
-    removed = stored.secondary is not None and secondary is None
+    removed = before_two is not None and secondary is None
     return PowerManagement(
         enabled=enabled,
         agents=tuple(agent for agent in (primary, secondary) if agent is not None),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pmcompat.db.cipher import Cipher as StoredAs
     from pmcompat.db.cipher import CipherSettings
     from pmcompat.db.connection import Connection
-    from pmcompat.db.dao import Progress
+    from pmcompat.db.dao_batches import Progress
     from pmcompat.hosts import HostReport, ImportReport
     from pmcompat.model import Agent, Host
 

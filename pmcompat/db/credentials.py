@@ -14,7 +14,8 @@ import psycopg
 from psycopg import sql
 
 from pmcompat.db.cipher import Cipher, EngineCipher, FernetCipher, Shape, StoredSecret
-from pmcompat.db.dao import Progress, VdsStaticDao
+from pmcompat.db.dao import VdsStaticDao
+from pmcompat.db.dao_batches import Progress
 from pmcompat.db.dao_errors import reporting
 from pmcompat.errors import ConfigurationError, CredentialError, ModelError
 from pmcompat.model import Agent, Host

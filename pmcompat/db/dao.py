@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -24,15 +24,14 @@ from psycopg.rows import tuple_row
 
 from pmcompat.db import dao_write
 from pmcompat.db.cipher import Cipher
+from pmcompat.db.dao_batches import Missing, Progress, Saving, Updating
 from pmcompat.db.dao_checks import Limits, check
 from pmcompat.db.dao_errors import reporting
 from pmcompat.db.rows import Row, Shape, differing, host_of, read_shape, values_of
 from pmcompat.errors import ModelError, Overtaken, PmcompatError, SchemaError
-from pmcompat.model import Host, HostStatus
+from pmcompat.model import Host
 from pmcompat.options import is_secret_option, parse, remove
 
-#: called with (done, total) hosts after every batch
-Progress: TypeAlias = Callable[[int, int], None]
 #: hosts per statement: some 4 MB with long passwords
 BATCH = 2000
 
@@ -263,20 +262,24 @@ class VdsStaticDao(_Reads):
         """
         todo = list(hosts)
         read = {host.id: host for host in was} if was is not None else None
-        write = dao_write.update_directly if directly else dao_write.update
-        done = 0
         with reporting(), self.conn.transaction(), self._searching():
-            for batch in _batches(todo):
-                current: dict[UUID, Row] = {}
-                if read is not None:
-                    current = self._locked(batch)
-                    self._check_unchanged(batch, read, current)
-                if write(self.conn, self.shape, self._checked(batch, current)) != len(batch):
-                    self._locked(batch)  # names the one that is not there, or was given twice
-                    raise ModelError("a host was given twice", field="id", state="nothing was stored")
-                done += len(batch)
-                if progress:
-                    progress(done, len(todo))
+            updating = Updating(len(todo), progress)
+            try:
+                for batch in _batches(todo):
+                    current: dict[UUID, Row] = {}
+                    if read is not None:
+                        updating.settle()
+                        current = self._locked(batch)
+                        self._check_unchanged(batch, read, current)
+                    rows = self._checked(batch, current, updating.settle)
+                    updating.settle()
+                    updating.begin(batch, dao_write.update(self.conn, self.shape, rows, directly=directly))
+                updating.settle()
+            except Missing as missing:
+                self._locked(missing.batch)  # names the one that is not there, or was given twice
+                raise ModelError("a host was given twice", field="id", state="nothing was stored") from None
+            finally:
+                updating.abandon()
 
     def remove(self, host_id: UUID) -> bool:
         """Remove a host through the engine's procedures; return whether it was there.
@@ -371,48 +374,6 @@ class VdsStaticDao(_Reads):
             texts = (text for (text,) in self.conn.execute(query))
             self._known_types = frozenset(word.split("=")[0].strip() for text in texts for word in text.split(","))
         return name in self._known_types
-
-
-class Saving:
-    """New hosts on their way into the database: while the server stores one batch, the caller makes the next.
-
-    Between :meth:`add` and :meth:`settle` nobody else may use the connection.
-    """
-
-    def __init__(
-        self, conn: psycopg.Connection[Any], shape: Shape, checked: Callable[..., list[Row]], progress: Progress | None
-    ) -> None:
-        self._conn, self._shape, self._checked, self._progress = conn, shape, checked, progress
-        self._under_way: tuple[Sequence[Host], dao_write.Insertion] | None = None
-        #: what is stored, as stored
-        self.saved: list[Host] = []
-        #: how many hosts are to be told as the total
-        self.total = 0
-
-    def add(self, hosts: Sequence[Host]) -> None:
-        """Have the server store *hosts*, once it has stored those before; errors as :meth:`VdsStaticDao.save_many`."""
-        placed = [replace(host, status=HostStatus.MAINTENANCE) if host.status is None else host for host in hosts]
-        rows = self._checked(placed, None, self.settle)
-        self.settle()
-        if placed:
-            statuses = [int(host.status or 0) for host in placed]
-            self._under_way = placed, dao_write.Insertion(self._conn, self._shape, rows, statuses)
-
-    def settle(self) -> None:
-        """Wait until all that was added is stored."""
-        if self._under_way is None:
-            return
-        (hosts, insertion), self._under_way = self._under_way, None
-        for host, new in zip(hosts, insertion.ids(), strict=True):
-            self.saved.append(host if host.id == new else replace(host, id=new))
-        if self._progress:
-            self._progress(len(self.saved), self.total)
-
-    def abandon(self) -> None:
-        """Wait for the server, whatever it says: all of it is about to be rolled back. Idempotent."""
-        under_way, self._under_way = self._under_way, None
-        if under_way is not None:
-            under_way[1].abandon()
 
 
 class VdsDao(_Reads):

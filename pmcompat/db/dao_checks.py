@@ -37,8 +37,8 @@ _NOT_NULL: Final = ("port", "vds_type", "vds_strength")
 _TYPES: Final = ("pm_type", "pm_secondary_type")
 
 _ANY_WIDTH: Final = 2**31
-_NEEDED_AT: Final = tuple(INDEX[name] for name in _NEEDED)
-_NOT_NULL_AT: Final = tuple(INDEX[name] for name in _NOT_NULL)
+#: neither NULL nor an empty text
+_FILLED_AT: Final = tuple(INDEX[name] for name in (*_NEEDED, *_NOT_NULL))
 _TYPE_AT, _TYPE2_AT, _PROXIES_AT = INDEX["pm_type"], INDEX["pm_secondary_type"], INDEX["pm_proxy_preferences"]
 _IP_AT, _IP2_AT, _ENABLED_AT = INDEX["ip"], INDEX["pm_secondary_ip"], INDEX["pm_enabled"]
 #: the seven stand together and last
@@ -78,11 +78,14 @@ class Limits:
             number = row[at]
             if number is not None and (number.__class__ is not int or not low <= number <= high):
                 return False
+        for at in self._absent:
+            if row[at] is not None and row[at] is not False:
+                return False
+        for at in _FILLED_AT:
+            if not row[at] and row[at] != 0:
+                return False
         return (
-            all(row[at] is None or row[at] is False for at in self._absent)
-            and all(row[at] for at in _NEEDED_AT)
-            and all(row[at] is not None for at in _NOT_NULL_AT)
-            and row[_TYPE_AT] in self._types
+            row[_TYPE_AT] in self._types
             and row[_TYPE2_AT] in self._types
             and row[_PROXIES_AT] in _USUAL_PROXIES
             and bool((row[_IP2_AT] and row[_TYPE2_AT]) or not any(row[_SEVEN_AT]))

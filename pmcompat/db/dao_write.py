@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, Final, NoReturn
@@ -131,12 +130,17 @@ def _written(shape: Shape) -> list[str]:
     return [name for name in NAMES[1:] if name in shape.columns and (shape.has_secondary or name not in SEVEN)]
 
 
-def update(conn: Connection, shape: Shape, rows: Sequence[Row]) -> int:
-    """Update *rows* through UpdateVdsStatic, in order of id, then the columns it has no parameter for.
+def update(conn: Connection, shape: Shape, rows: Sequence[Row], *, directly: bool) -> UnderWay:
+    """Have the server update *rows*, through UpdateVdsStatic in order of id, or *directly*; the answer is how many there were.
 
-    Returns how many there were. A false ``concurrent`` is handed over as NULL where NULL is stored: oVirt's own procedure
-    keeps it so. It becomes false with the secondary agent that goes.
+    The procedure has no parameter for some columns: those are set beside it. A false ``concurrent`` is handed over as NULL
+    where NULL is stored: oVirt's own procedure keeps it so. It becomes false with the secondary agent that goes.
     """
+    batch = batch_of(conn, rows)
+    if directly:
+        changed = _setting(shape, batch.source, _written(shape), stamp=True)
+        counting = sql.SQL("WITH changed AS ({} RETURNING 1) SELECT count(*)::text FROM changed").format(changed)
+        return UnderWay(conn, [counting], batch.parameters)
     known = procedure(shape, "updatevdsstatic")
     special: dict[str, sql.Composable] = {}
     stored: sql.Composable = sql.SQL("")
@@ -145,9 +149,8 @@ def update(conn: Connection, shape: Shape, rows: Sequence[Row]) -> int:
             sql.Identifier("t", _CONCURRENT)
         )
         stored = sql.SQL(", s.{} IS NULL AS was_null, {} AS goes").format(sql.Identifier(_CONCURRENT), _GOES)
-    batch = batch_of(conn, rows)
-    query = sql.SQL(
-        "SELECT count({}({})) FROM (SELECT t.*{} FROM {} JOIN {} s ON s.vds_id = t.vds_id ORDER BY t.vds_id) AS t"
+    calling = sql.SQL(
+        "SELECT count({}({}))::text FROM (SELECT t.*{} FROM {} JOIN {} s ON s.vds_id = t.vds_id ORDER BY t.vds_id) AS t"
     ).format(
         sql.Identifier(shape.schema, "updatevdsstatic"),
         _arguments(known, special),
@@ -155,20 +158,13 @@ def update(conn: Connection, shape: Shape, rows: Sequence[Row]) -> int:
         batch.source,
         sql.Identifier(shape.schema, "vds_static"),
     )
-    found = conn.execute(query, batch.parameters).fetchone()
     left = [name for name in _written(shape) if f"v_{name}" not in known.parameters]
-    _set(conn, shape, batch, left, stamp=False)
-    return found[0] if found else 0
+    beside = [_setting(shape, batch.source, left, stamp=False)] if left else []
+    return UnderWay(conn, [*beside, calling], batch.parameters)
 
 
-def update_directly(conn: Connection, shape: Shape, rows: Sequence[Row]) -> int:
-    """Update *rows* in one statement without the procedure, stamped for the DWH; return how many there were."""
-    return _set(conn, shape, batch_of(conn, rows), _written(shape), stamp=True)
-
-
-def _set(conn: Connection, shape: Shape, batch: Batch, columns: Sequence[str], *, stamp: bool) -> int:
-    if not columns:
-        return 0
+def _setting(shape: Shape, source: sql.Composable, columns: Sequence[str], *, stamp: bool) -> sql.Composed:
+    """Return the statement that sets *columns* of the rows of *source*."""
     changes: list[sql.Composable] = [
         sql.SQL("{0} = CASE WHEN t.{0} OR s.{0} IS NOT NULL THEN t.{0} AND NOT {1} END").format(sql.Identifier(name), _GOES)
         if name == _CONCURRENT
@@ -181,21 +177,19 @@ def _set(conn: Connection, shape: Shape, batch: Batch, columns: Sequence[str], *
     )
     if stamp:
         changes.append(sql.SQL("_update_date = LOCALTIMESTAMP"))
-    query = sql.SQL("UPDATE {} s SET {} FROM {} WHERE s.vds_id = t.vds_id AND {}").format(
+    return sql.SQL("UPDATE {} s SET {} FROM {} WHERE s.vds_id = t.vds_id AND {}").format(
         sql.Identifier(shape.schema, "vds_static"),
         sql.SQL(", ").join(changes),
-        batch.source,
+        source,
         sql.SQL("true") if stamp else same,
     )
-    return conn.execute(query, batch.parameters).rowcount
 
 
 class Insertion:
     """New hosts on their way through InsertVdsStatic, with their rows in ``vds_dynamic`` and ``vds_statistics``.
 
-    Many rows are stored by the server while the caller does something else; nobody else may use the connection before
-    :meth:`ids` has returned. The 3.1.0 procedure makes the ids itself. It inserts nothing, silently, where the unique id is
-    taken: that is an error here. Without the two other rows a host is invisible in the view ``vds`` (database facts §2).
+    The 3.1.0 procedure makes the ids itself. It inserts nothing, silently, where the unique id is taken: that is an error here.
+    Without the two other rows a host is invisible in the view ``vds`` (database facts §2).
     """
 
     def __init__(self, conn: Connection, shape: Shape, rows: Sequence[Row], statuses: Sequence[int]) -> None:
@@ -204,29 +198,18 @@ class Insertion:
         :raises ModelError: a unique id is taken.
         """
         self._conn, self._shape, self._rows = conn, shape, rows
-        self._known = known = procedure(shape, "insertvdsstatic")
+        self._known = procedure(shape, "insertvdsstatic")
         _check_unique_ids(conn, shape, rows)
         batch = batch_of(conn, rows, statuses)
-        statements = _insert_statements(shape, known, batch.source)
-        self._under_way: UnderWay | None = None
-        self._answer: Sequence[tuple[str, UUID | None]] = ()
-        if batch.parameters:
-            for statement in statements:
-                answer = conn.execute(statement, batch.parameters)
-            self._answer = answer.fetchall()
-        else:
-            self._under_way = UnderWay(conn, statements)
+        self.under_way = UnderWay(conn, _insert_statements(shape, self._known, batch.source), batch.parameters)
 
     def ids(self) -> list[UUID]:
         """Wait until they are stored, and return their ids in order.
 
         :raises ModelError: a unique id was taken meanwhile.
         """
-        if self._under_way is not None:
-            answer, self._under_way = self._under_way.answer(), None
-            encoding = self._conn.info.encoding
-            self._answer = [(str(name or b"", encoding), UUID(str(id_, "ascii")) if id_ else None) for name, id_ in answer]
-        ids = self._made() if self._known.returns_id else self._given()
+        answer = {name: id_ for name, id_ in self.under_way.answer()}  # noqa: C416 - pairs, which the rows' type does not say
+        ids = self._made(answer) if self._known.returns_id else self._given(answer)
         left = [name for name in _written(self._shape) if f"v_{name}" not in self._known.parameters]
         usual = [(INDEX[name], _DEFAULTS.get(name)) for name in left]
         odd = [
@@ -235,28 +218,21 @@ class Insertion:
             if any(row[at] != default for at, default in usual)
         ]
         if odd:
-            _set(self._conn, self._shape, batch_of(self._conn, odd), left, stamp=False)
+            batch = batch_of(self._conn, odd)
+            self._conn.execute(_setting(self._shape, batch.source, left, stamp=False), batch.parameters)
         return ids
 
-    def _made(self) -> list[UUID]:
+    def _made(self, answer: Mapping[str | None, str | None]) -> list[UUID]:
         """Return the ids that the procedure made; it answers with the name and id of each row that is there."""
-        found = dict(self._answer)
-        return [found.get(row[_NAME_AT]) or _taken(row) for row in self._rows]
+        made = (answer.get(row[_NAME_AT]) or _taken(row) for row in self._rows)
+        return [UUID(id_) for id_ in made]
 
-    def _given(self) -> list[UUID]:
+    def _given(self, answer: Mapping[str | None, str | None]) -> list[UUID]:
         """Return the ids that were given; the answer has a row for each host that is not there."""
-        missing = {name for name, _ in self._answer}
         for row in self._rows:
-            if row[_NAME_AT] in missing:
+            if row[_NAME_AT] in answer:
                 _taken(row)
         return [row[0] for row in self._rows]
-
-    def abandon(self) -> None:
-        """Wait for the server, whatever it says: the transaction is about to be rolled back. Idempotent."""
-        under_way, self._under_way = self._under_way, None
-        if under_way is not None:
-            with suppress(psycopg.Error):
-                under_way.answer()
 
 
 def _insert_statements(shape: Shape, known: Procedure, source: sql.Composable) -> list[sql.Composed]:
@@ -280,7 +256,7 @@ def _insert_statements(shape: Shape, known: Procedure, source: sql.Composable) -
         sql.SQL("INSERT INTO {} (vds_id) SELECT s.vds_id FROM {}").format(
             sql.Identifier(shape.schema, "vds_statistics"), stored
         ),
-        sql.SQL("SELECT t.vds_name, s.vds_id FROM {}").format(stored if known.returns_id else missing),
+        sql.SQL("SELECT t.vds_name::text, s.vds_id::text FROM {}").format(stored if known.returns_id else missing),
     ]
 
 
