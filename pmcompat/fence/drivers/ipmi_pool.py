@@ -30,8 +30,8 @@ from pmcompat.model import AgentFault, FaultKind
 #: seconds at one order after which a worker counts as waiting for its device
 _STUCK = 0.1
 _TICK = 0.025
-#: workers that may exist beyond those running, so that sessions can linger
-_LINGERERS = 48
+#: workers that may exist beyond those running, so that sessions can linger; making one costs as much as three logins
+_LINGERERS = 8
 #: workers asked for and not up yet
 _BIRTHS = 64
 #: file descriptors left for the rest of the program

@@ -16,6 +16,8 @@ is asked in a session, and in what order, is :mod:`~pmcompat.fence.drivers.ipmi_
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import random
 import select
 import socket
@@ -23,9 +25,10 @@ import time
 from importlib.metadata import version
 from typing import Any, Self
 
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from pyghmi.ipmi.private import session as library
 
-from pmcompat.fence.drivers.ipmi_door import Door
+from pmcompat.fence.drivers.ipmi_door import STANDARD_PORT, Door
 
 #: pyghmi releases whose wait loop is the one replaced below
 KNOWN = ("1.6.",)
@@ -52,6 +55,23 @@ def prepare() -> None:
     library.iothreadready = True
     library._io_wait = _wait
     library._monotonic_time = time.monotonic  # its own clock ticks every 10 ms
+    _warm_up()
+
+
+def _warm_up() -> None:
+    """Have the system's libraries set themselves up before there are workers.
+
+    Name look-up, AES and the digests load and initialise at their first use: 7 of the 12 ms of a worker's first login, in every
+    one of them. Nothing is sent.
+    """
+    for hash_name in ("sha1", "sha256"):
+        hmac.digest(b"key", b"text", hash_name)
+        hmac.new(b"key", b"text", getattr(hashlib, hash_name)).digest()
+    cipher = Cipher(algorithms.AES(bytes(16)), modes.CBC(bytes(16)))
+    encryptor, decryptor = cipher.encryptor(), cipher.decryptor()
+    decryptor.update(encryptor.update(bytes(16)) + encryptor.finalize())
+    decryptor.finalize()
+    socket.getaddrinfo("127.0.0.1", STANDARD_PORT, type=socket.SOCK_DGRAM)
 
 
 _NO_THREAD = object()
