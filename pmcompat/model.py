@@ -264,6 +264,8 @@ class FaultKind(enum.StrEnum):
     REFUSED = "refused"
     #: the time allowed for this one command ran out
     TIMEOUT = "timeout"
+    #: it waited for its turn behind other commands of ours and was never asked: says nothing of the device
+    BUSY = "busy"
     #: the device or program cannot do this: missing program, unknown option or action, no cipher suite in common
     UNSUPPORTED = "unsupported"
     #: anything else the device reported

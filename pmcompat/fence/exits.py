@@ -51,12 +51,17 @@ def code_of(outcome: Outcome) -> int:
 def code_of_agents(outcome: Outcome) -> int:
     """Return what the failing agents have in common: credentials, unreachable with nothing sent, or neither.
 
-    An agent that was silent for all the time it was given counts as unreachable as long as nothing was sent to anybody.
+    An agent that was silent for all the time it was given, or whose turn never came, counts as unreachable as long as nothing
+    was sent to anybody.
     """
     kinds = {result.fault.kind for result in outcome.agents if result.fault is not None and not result.reached}
     if kinds == {FaultKind.REFUSED}:
         return CREDENTIALS
-    if kinds and kinds <= {FaultKind.UNREACHABLE, FaultKind.TIMEOUT} and not any(result.sent for result in outcome.agents):
+    if (
+        kinds
+        and kinds <= {FaultKind.UNREACHABLE, FaultKind.TIMEOUT, FaultKind.BUSY}
+        and not any(result.sent for result in outcome.agents)
+    ):
         return UNREACHABLE
     return FAILED
 

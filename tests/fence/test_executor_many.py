@@ -13,8 +13,9 @@ import pytest
 import stage
 
 from pmcompat.fence.commands import ACCEPTED, Answer
+from pmcompat.fence.executor import Report
 from pmcompat.fence.policy import Policy
-from pmcompat.model import Action, Agent, Host, Operation, PowerStatus
+from pmcompat.model import Action, Agent, AgentFault, FaultKind, Host, Operation, Outcome, PowerStatus
 
 
 def test_a_silent_host_delays_nobody() -> None:
@@ -38,6 +39,51 @@ def test_a_silent_host_delays_nobody() -> None:
     assert len(good) == 190
     assert max(good) < 0.2
     assert sum(action == "off" for _, action in stage.executed(rack)) == 380
+
+
+class Crowded(stage.SimulatedDriver):
+    """Has no place for an agent until its third question; says so when the time given is up."""
+
+    def __init__(self, rack: Any, turns: int) -> None:
+        super().__init__(rack)
+        self.turns = turns
+        self.asked: dict[int, int] = {}
+
+    async def perform(self, agent: Agent, action: Action, *, deadline: float) -> Answer:
+        turn = self.asked[id(agent)] = self.asked.get(id(agent), 0) + 1
+        if turn > self.turns:
+            return await super().perform(agent, action, deadline=deadline)
+        await asyncio.sleep(deadline - asyncio.get_running_loop().time())
+        return AgentFault(kind=FaultKind.BUSY, message="its turn did not come in time")
+
+
+def test_waiting_for_ones_turn_is_not_the_devices_silence() -> None:
+    """A storm that waits in our own queue put good primaries behind and made their level wait a second more."""
+    host = stage.host(stage.agent("first"), stage.agent("second", 2))
+    rack = stage.rack_of(host)
+
+    async def scene() -> Outcome:
+        async with stage.executor(rack, drivers={"ipmi": Crowded(rack, 3)}) as executor:
+            return await executor.astop(host)
+
+    outcome = stage.run(scene())
+    assert outcome.succeeded
+    assert outcome.notes == ()
+    assert stage.executed(rack) == [("first", "off")]
+
+
+def test_a_turn_that_never_comes_ends_with_the_deadline_and_nothing_was_sent() -> None:
+    host = stage.dual()
+    rack = stage.rack_of(host)
+
+    async def scene() -> Report:
+        async with stage.executor(rack, drivers={"ipmi": Crowded(rack, 10**6)}) as executor:
+            return await anext(executor.amany(Operation.STOP, [host], deadline=200))
+
+    report = stage.run(scene())
+    assert report.seconds < 201
+    assert report.code == 5
+    assert stage.executed(rack) == []
 
 
 def test_who_leaves_the_reports_early_leaves_no_host_dark() -> None:

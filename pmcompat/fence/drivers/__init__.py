@@ -19,8 +19,9 @@ class Driver(Protocol):
         """Ask *agent* for *action* and return its answer before *deadline* (seconds of ``time.monotonic()``).
 
         ``Accepted`` for an ``on`` or ``off`` the device took; a ``PowerStatus`` for ``status``; an ``AgentFault`` otherwise,
-        with ``sent`` true unless the command certainly never reached the device. Safe to call concurrently from tasks of
-        one event loop. On cancellation nothing more is sent.
+        with ``sent`` true unless the command certainly never reached the device; of kind BUSY where only the driver's own
+        queue stood in the way until the deadline. Safe to call concurrently from tasks of one event loop. On cancellation
+        nothing more is sent.
         """
 
     async def close(self) -> None:

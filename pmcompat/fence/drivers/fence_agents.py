@@ -102,7 +102,7 @@ class FenceAgentsDriver:
         except CredentialError as error:
             return _unsent(FaultKind.REFUSED, error.what)
         except TimeoutError:
-            return _unsent(FaultKind.TIMEOUT, f"there was not time enough to start {program}")
+            return _unsent(FaultKind.BUSY, f"there was not time enough to start {program}: too much else runs at once")
         except OSError as error:  # nothing was started: only the start itself raises it
             return _unsent(FaultKind.UNSUPPORTED, f"{program} cannot be run: {error.strerror}")
 

@@ -75,6 +75,8 @@ class Job:
     follow_up: bool = False
     #: the worker said that the next packet is the command itself
     sending: bool = False
+    #: it waits for a worker
+    queued: bool = False
     #: it holds one of the BMC's sessions while it is queued
     promised: bool = False
     #: workers that died under it

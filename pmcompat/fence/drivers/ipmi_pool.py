@@ -157,6 +157,7 @@ class Pool:
                 return
             job.bmc.sessions += 1
             job.promised = True
+        job.queued = True
         (self._begun if job.follow_up else self._new).append(job)
         self._dispatch()
 
@@ -216,6 +217,7 @@ class Pool:
         self._dispatch()
 
     def _give(self, worker: Worker, job: Job) -> None:
+        job.queued = False
         same = worker.door == job.door
         self._leave_room(worker, keep=same and job.enters)
         if job.promised:
@@ -254,9 +256,13 @@ class Pool:
             job.expired = True
             self._kill(self._at[job])
             return
-        why = "the device had no free session" if job.crowded else "the deadline passed before the device was asked"
-        kind = FaultKind.FAILED if job.crowded else FaultKind.TIMEOUT
-        self._settle(job, AgentFault(kind=kind, message=why))
+        if job.crowded:
+            fault = AgentFault(kind=FaultKind.FAILED, message="the device had no free session")
+        elif job.queued:
+            fault = AgentFault(kind=FaultKind.BUSY, message="its turn did not come in time: too much else is asked at once")
+        else:
+            fault = AgentFault(kind=FaultKind.TIMEOUT, message="the deadline passed before the device was asked")
+        self._settle(job, fault)
 
     # Sessions
 

@@ -17,7 +17,7 @@ from peers.udp_proxy import UdpProxy
 from test_ipmi import agent_of
 
 from pmcompat.fence.commands import ACCEPTED, Answer
-from pmcompat.fence.drivers.ipmi import IpmiDriver
+from pmcompat.fence.drivers.ipmi import IpmiDriver, IpmiSettings
 from pmcompat.model import Action, AgentFault, FaultKind, PowerStatus, Secret
 from pmcompat.testing.bmc import Bmc
 
@@ -43,6 +43,25 @@ def test_a_deadline_is_kept_although_the_worker_hangs(bmc: Bmc) -> None:
         return late
 
     assert max(use(steps)) < OVERSHOOT
+    assert bmc.commands() == []
+
+
+def test_who_waits_for_a_worker_until_the_deadline_is_told_that_it_was_our_queue(bmc: Bmc) -> None:
+    """Nothing was asked of the device: an executor that took this for its silence would put it behind others."""
+    agent = agent_of(bmc.port)
+    hung = agent_of(bmc.port)
+
+    async def steps(driver: IpmiDriver) -> tuple[Answer, Answer]:
+        assert await ask(driver, agent, Action.STATUS) == PowerStatus.ON
+        for pid in workers():
+            os.kill(pid, signal.SIGSTOP)
+        first = asyncio.create_task(driver.perform(hung, Action.STATUS, deadline=time.monotonic() + 1.0))
+        await asyncio.sleep(0.05)
+        second = await driver.perform(agent, Action.OFF, deadline=time.monotonic() + 0.3)
+        return await first, second
+
+    first, second = use(steps, IpmiSettings(min_workers=1, max_workers=1, sessions_per_bmc=2))
+    assert (fault(first).kind, fault(second).kind, fault(second).sent) == (FaultKind.TIMEOUT, FaultKind.BUSY, False)
     assert bmc.commands() == []
 
 
@@ -137,7 +156,7 @@ def test_no_secret_in_any_command_line_or_environment_of_a_child(bmc: Bmc, tmp_p
 
 _VICTIM = """
 import asyncio, sys, time
-from pmcompat.fence.drivers.ipmi import IpmiDriver
+from pmcompat.fence.drivers.ipmi import IpmiDriver, IpmiSettings
 from pmcompat.model import Action, Agent, Options, Secret
 
 async def main():
