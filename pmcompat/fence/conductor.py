@@ -254,13 +254,13 @@ class Conductor:
             except Exception as error:  # noqa: BLE001 - a fault of a driver is one of its agent, and may not stop the others
                 message = f"the driver failed: {type(error).__name__}"
                 return AgentFault(kind=FaultKind.FAILED, message=message, sent=switching)
-            if not self._is_early(answer, deadline):
+            if not self._is_early(answer, deadline - within / 2):
                 return answer
 
-    def _is_early(self, answer: Answer, deadline: float) -> bool:
-        """Tell whether a command only waited in our own queue all its time: that is no answer of the device, and it waits on.
+    def _is_early(self, answer: Answer, due: float) -> bool:
+        """Tell whether a command only waited in our own queue until *due*: that is no answer of the device, and it waits on.
 
         A storm of hosts would otherwise find most of them dead. The operation's own deadline ends it, and a duty does not wait.
         """
         busy = isinstance(answer, AgentFault) and answer.kind is FaultKind.BUSY
-        return busy and not self._in_duty and self._clock.time() >= deadline - OVERDUE
+        return busy and not self._in_duty and self._clock.time() >= due - OVERDUE

@@ -20,7 +20,7 @@ class Driver(Protocol):
 
         ``Accepted`` for an ``on`` or ``off`` the device took; a ``PowerStatus`` for ``status``; an ``AgentFault`` otherwise,
         with ``sent`` true unless the command certainly never reached the device; of kind BUSY where only the driver's own
-        queue stood in the way until the deadline. Safe to call concurrently from tasks of one event loop. On cancellation
+        queue stood in the way for half of the time. Safe to call concurrently from tasks of one event loop. On cancellation
         nothing more is sent.
         """
 

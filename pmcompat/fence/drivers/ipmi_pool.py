@@ -90,7 +90,10 @@ class Pool:
         if self._closed or self._broken:
             return self._unusable()
         self.start()
-        job.timers.append(self._loop.call_later(max(job.deadline - time.monotonic(), 0), self._expire, job))
+        left = max(job.deadline - time.monotonic(), 0)
+        job.timers.append(self._loop.call_later(left, self._expire, job))
+        # a device that is asked at the last moment cannot answer in time: that would look like its silence
+        job.timers.append(self._loop.call_later(left / 2, self._give_up_waiting, job))
         self._admit(job)
         try:
             return await job.answer
@@ -248,6 +251,11 @@ class Pool:
         if not job.answer.done():
             job.answer.set_result(outcome)
 
+    def _give_up_waiting(self, job: Job) -> None:
+        """Tell a caller half of whose time passed in our queue; whether it comes again is the caller's business."""
+        if job.queued:
+            self._settle(job, AgentFault(kind=FaultKind.BUSY, message="its turn did not come: too much else is asked at once"))
+
     def _expire(self, job: Job) -> None:
         """End what a job has started, now that its deadline has come, and answer its caller."""
         if job.answer.done():
@@ -256,13 +264,9 @@ class Pool:
             job.expired = True
             self._kill(self._at[job])
             return
-        if job.crowded:
-            fault = AgentFault(kind=FaultKind.FAILED, message="the device had no free session")
-        elif job.queued:
-            fault = AgentFault(kind=FaultKind.BUSY, message="its turn did not come in time: too much else is asked at once")
-        else:
-            fault = AgentFault(kind=FaultKind.TIMEOUT, message="the deadline passed before the device was asked")
-        self._settle(job, fault)
+        why = "the device had no free session" if job.crowded else "the deadline passed before the device was asked"
+        kind = FaultKind.FAILED if job.crowded else FaultKind.TIMEOUT
+        self._settle(job, AgentFault(kind=kind, message=why))
 
     # Sessions
 
