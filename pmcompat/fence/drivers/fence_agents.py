@@ -88,6 +88,8 @@ class FenceAgentsDriver:
         """Run *agent*'s program; see :class:`pmcompat.fence.drivers.Driver`."""
         program = f"fence_{agent.type}"
         await asyncio.sleep(0)  # a cancellation that is already there comes before anything is started
+        if asyncio.get_running_loop().time() >= deadline:
+            return _unsent(FaultKind.TIMEOUT, "the deadline passed before the device was asked")
         try:
             needs = parameters(agent, tables=self._tables)
             program, file = self._find(needs)

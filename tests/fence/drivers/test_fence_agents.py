@@ -399,7 +399,7 @@ class TestManyAtOnce:
             return await driver.perform(x_agent(good), OFF, deadline=time.monotonic() + 0.5)
 
         answer = fault(run(steps, fence_x.directory, limits=Limits(working=1, busy=30)))
-        assert (answer.kind, answer.sent) == (FaultKind.TIMEOUT, False)
+        assert (answer.kind, answer.sent) == (FaultKind.BUSY, False)
         assert [start["given"]["action"] for start in starts(good)] == ["status"]
 
 
