@@ -25,7 +25,6 @@ import time
 from importlib.metadata import version
 from typing import Any, Self
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from pyghmi.ipmi.private import session as library
 
 from pmcompat.fence.drivers.ipmi_door import STANDARD_PORT, Door
@@ -67,7 +66,7 @@ def _warm_up() -> None:
     for hash_name in ("sha1", "sha256"):
         hmac.digest(b"key", b"text", hash_name)
         hmac.new(b"key", b"text", getattr(hashlib, hash_name)).digest()
-    cipher = Cipher(algorithms.AES(bytes(16)), modes.CBC(bytes(16)))
+    cipher = library.Cipher(library.algorithms.AES(bytes(16)), library.modes.CBC(bytes(16)))
     encryptor, decryptor = cipher.encryptor(), cipher.decryptor()
     decryptor.update(encryptor.update(bytes(16)) + encryptor.finalize())
     decryptor.finalize()
