@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,15 +27,22 @@ def pmcompat(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     )
 
 
-def test_help_costs_less_than_a_quarter_second_of_cpu() -> None:
-    """The best of three: what other processes do on this machine is not the command's cost."""
-    costs = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert pmcompat("--help").returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(costs) < 0.25
+def cpu_of(work: Callable[[], object]) -> float:
+    """Return the seconds of processor that a child process takes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    work()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_help_costs_little_more_than_the_libraries_it_is_printed_with() -> None:
+    """The best of five, beside importing typer and rich alone: this machine's speed is not the command's cost."""
+    line = [sys.executable, "-c", "import typer.main, rich.table"]
+    helped, libraries = [], []
+    for _ in range(5):
+        helped.append(cpu_of(lambda: pmcompat("--help")))
+        libraries.append(cpu_of(lambda: subprocess.run(line, check=True)))
+    assert min(helped) < 2.5 * min(libraries)
 
 
 @pytest.mark.parametrize("noun", ["", "db", "xml", "host", "agent", "credentials"])
