@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import sys
 import traceback
@@ -176,6 +177,7 @@ def _prepare_streams() -> None:
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line and end the process with the exit code of DESIGN §5."""
     _prepare_streams()
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())  # our errors say what its warnings would
     given = _take_verbosity(list(sys.argv[1:] if arguments is None else arguments))
     command = typer.main.get_command(app)
     _finish(command)

@@ -33,6 +33,9 @@ from pmcompat.fence.undertaking import Means, Undertaking
 from pmcompat.model import Agent, Host, Operation, Outcome, PowerStatus
 from pmcompat.options import parameters
 
+#: where a BMC listens unless its agent says otherwise
+IPMI_PORT = 623
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
@@ -93,12 +96,16 @@ def same_device(agent: Agent) -> Hashable:
 
 
 def same_plug(agent: Agent) -> Hashable:
-    """Return what tells two plugs apart: address, network port and outlet, as the agents' options mean them."""
+    """Return what tells two plugs apart: address, network port and outlet, as the agents' options mean them.
+
+    A BMC has one power and no outlets, and its usual port may be written or not.
+    """
     try:
         meant = parameters(agent)
     except PmcompatError:  # it will say so itself when it is asked
         return plain_identity(agent)
-    return (meant.address or "").casefold(), meant.ip_port, meant.plug
+    address = (meant.address or "").casefold()
+    return (address, meant.ip_port or IPMI_PORT) if meant.driver == "ipmi" else (address, meant.ip_port, meant.plug)
 
 
 class FenceExecutor:

@@ -86,6 +86,8 @@ def test_a_host_without_power_management_is_refused_at_once() -> None:
         ({}, {}, True),
         ({}, {"username": "other"}, True),
         ({}, {"ip_port": 6230}, False),
+        ({}, {"ip_port": 623}, True),
+        ({"options": stage.options("plug=1")}, {"options": stage.options("plug=2")}, True),
         ({"type": "apc", "options": stage.options("slot=7")}, {"type": "apc", "options": stage.options("slot=8")}, False),
         (
             {"type": "apc", "options": stage.options("slot=7")},

@@ -63,7 +63,7 @@ def door_of(agent: Agent) -> Door | AgentFault:
         if not given.address:
             raise ModelError("the agent has no address", field="address")  # noqa: TRY301 - one way out for all of them
         return Door(
-            host=given.address.strip(),
+            host=_host(given.address.strip()),
             port=given.ip_port or STANDARD_PORT,
             username=_fits(given.username or "", LONGEST_NAME, "username"),
             password=Secret(_fits(given.password.reveal() if given.password else "", LONGEST_PASSWORD, "password")),
@@ -80,6 +80,11 @@ def door_of(agent: Agent) -> Door | AgentFault:
             kind=FaultKind.REFUSED if refused else FaultKind.UNSUPPORTED,
             message="; ".join(part for part in (error.what, error.why, error.fix) if part),
         )
+
+
+def _host(address: str) -> str:
+    """Return the address; one of IPv6 may stand in brackets, as in a URL."""
+    return address[1:-1] if address.startswith("[") and address.endswith("]") else address
 
 
 def _fits(text: str, longest: int, field: str) -> str:

@@ -32,6 +32,7 @@ def door(options: str = "", **changes: object) -> Door | AgentFault:
         ("hexadecimal_kg=0xAB01", {}, Door(host="bmc.lab", username="admin", password=Secret("pw"), kg=Secret("ab01"))),
         ("login_timeout=2.5", {}, Door(host="bmc.lab", username="admin", password=Secret("pw"), connect_timeout=2.5)),
         ("", {"username": None, "password": None}, Door(host="bmc.lab")),
+        ("", {"address": "[fe80::1]"}, Door(host="fe80::1", username="admin", password=Secret("pw"))),
         ("", {"type": "ilo4"}, Door(host="bmc.lab", username="admin", password=Secret("pw"))),
         ("", {"type": "drac7"}, Door(host="bmc.lab", username="admin", password=Secret("pw"), privilege=3)),
     ],
