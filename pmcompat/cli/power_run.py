@@ -252,7 +252,6 @@ async def _execute(wish: Wish, choice: Choice, access: Access, read: _Read, driv
                     unshown.append(report)
                 else:
                     reports.show(report)
-    _outlive_signals()
     for report in unshown:
         reports.show(report)
     code = codes[0] if len(read.hosts) == 1 else code_of_several(codes)
@@ -266,9 +265,9 @@ def _code(report: Report, *, monitor: bool) -> int:
 
 
 def _end_on_signals(executor: FenceExecutor) -> None:
-    """Have signals end the executor.
+    """Have signals end the executor, and change nothing any more once it has ended.
 
-    The loop's own handlers would go with the loop: a signal after that would take the exit code of what is done already.
+    The loop's own handlers go with the loop: a signal after that would take the exit code of what is done already.
     """
     loop = asyncio.get_running_loop()
 
@@ -279,16 +278,6 @@ def _end_on_signals(executor: FenceExecutor) -> None:
     for number in ENDING_SIGNALS:
         with suppress(ValueError):  # not in the main thread
             signal.signal(number, heard)
-
-
-def _outlive_signals() -> None:
-    """Ignore what would have ended the executor, now that all is done: the exit code has to say what became of it.
-
-    Python's own handlers end before its process does (the interpreter gives them back); an ignored signal stays ignored.
-    """
-    for number in ENDING_SIGNALS:
-        with suppress(ValueError):  # not in the main thread
-            signal.signal(number, signal.SIG_IGN)
 
 
 def _signalled(executor: FenceExecutor, number: signal.Signals) -> None:

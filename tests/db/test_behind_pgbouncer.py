@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from uuid import uuid4
@@ -122,8 +123,13 @@ class Command:
 
     def __call__(self, dsn, *arguments, exit_code=0):
         self._patch.setenv("PMCOMPAT_DSN", dsn)
-        with pytest.raises(SystemExit) as ended:
-            run([str(argument) for argument in arguments])
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        try:
+            with pytest.raises(SystemExit) as ended:
+                run([str(argument) for argument in arguments])
+        finally:  # a command handles signals until its process ends, and this process goes on
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         done = self._capsys.readouterr()
         assert (ended.value.code or 0) == exit_code, done.out + done.err
         assert "s3cr3t" not in done.out + done.err

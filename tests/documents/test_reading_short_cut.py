@@ -14,7 +14,7 @@ from pmcompat.documents.scanning import Plain
 from pmcompat.documents.values import PROFILES
 from pmcompat.errors import DocumentError
 
-lawful = settings(deadline=None, max_examples=300)
+lawful = settings(deadline=None, max_examples=150)
 NARROW = (("utf-8", b""), ("utf-8", b"\xef\xbb\xbf"), ("iso-8859-1", b""))
 
 ENGINE = b"""<?xml version="1.0" encoding="UTF-8"?>
