@@ -244,8 +244,10 @@ class Conductor:
         except KeyError as error:
             return AgentFault(kind=FaultKind.UNSUPPORTED, message=f"there is no driver {error.args[0]}")
         within = command.within if command.within is not None else self._patience.command(command.agent)
+        latest = self._clock.time() + within
         while True:
-            deadline = self._clock.time() + within
+            asked = self._clock.time()
+            deadline = latest if self._in_duty else asked + within
             try:
                 async with until(self._clock, deadline + OVERDUE):
                     answer = await driver.perform(command.agent, command.action, deadline=deadline)
@@ -254,13 +256,16 @@ class Conductor:
             except Exception as error:  # noqa: BLE001 - a fault of a driver is one of its agent, and may not stop the others
                 message = f"the driver failed: {type(error).__name__}"
                 return AgentFault(kind=FaultKind.FAILED, message=message, sent=switching)
-            if not self._is_early(answer, deadline - within / 2):
+            if not self._has_to_wait(answer, asked, deadline):
                 return answer
 
-    def _is_early(self, answer: Answer, due: float) -> bool:
-        """Tell whether a command only waited in our own queue until *due*: that is no answer of the device, and it waits on.
+    def _has_to_wait(self, answer: Answer, asked: float, deadline: float) -> bool:
+        """Tell whether a command only waited in our own queue: that is no answer of the device, and it waits on.
 
-        A storm of hosts would otherwise find most of them dead. The operation's own deadline ends it, and a duty does not wait.
+        A storm of hosts would otherwise find most of them dead. The operation's own deadline ends it; a duty ends by its own.
         """
-        busy = isinstance(answer, AgentFault) and answer.kind is FaultKind.BUSY
-        return busy and not self._in_duty and self._clock.time() >= due - OVERDUE
+        if not isinstance(answer, AgentFault) or answer.kind is not FaultKind.BUSY:
+            return False
+        now = self._clock.time()
+        waited = now >= (asked + deadline) / 2 - OVERDUE  # not a driver that says so at once, again and again
+        return waited and (not self._in_duty or now < deadline - OVERDUE)
