@@ -42,7 +42,7 @@ def restart_in_all_weathers(database: Any, rig: Rig, seed: int, *settings: str) 
             safety.check(run, resends=RESENDS)
         failed = [run for run in runs if not run.succeeded]
         assert (code == 0) == (not failed), f"exit {code}\n" + "\n".join(map(str, failed))
-        put_right(site, hosts, proxies)
+        put_right(site, hosts, runs, proxies)
         return [told(host, run) for host, run in zip(hosts, runs, strict=True)]
 
 
@@ -52,16 +52,22 @@ def told(host: RigHost, run: safety.Run) -> str:
     return f"{host.name}: {how} after {run.report['seconds']:.2f} s, {[entry.power for entry in run.told()]}"
 
 
-def put_right(site: Site, hosts: list[RigHost], proxies: list[UdpProxy]) -> None:
-    """In fair weather ``host resume`` gives every host its power back."""
+def put_right(site: Site, hosts: list[RigHost], runs: list[safety.Run], proxies: list[UdpProxy]) -> None:
+    """In fair weather ``host resume`` gives every host its power back, ``host start`` those that were said to be degraded."""
     for proxy in proxies:
         proxy.weather = Weather()
-    dark = [host for host in hosts if "off" in host.powers()]
-    if dark:
-        _, runs = site.run_many("resume", dark)
-        for run in runs:
-            safety.check(run)
-        assert all(host.powers() == ["on", "on"] for host in dark), "\n".join(map(str, runs))
+    dark = [(host, run) for host, run in zip(hosts, runs, strict=True) if "off" in host.powers()]
+    for verb, succeeded in (("resume", False), ("start", True)):
+        left = [(host, run) for host, run in dark if run.succeeded is succeeded]
+        assert all(run.report and run.report["degraded"] for _, run in left if succeeded), "\n".join(
+            str(run) for _, run in left
+        )
+        if left:
+            _, righting = site.run_many(verb, [host for host, _ in left])
+            for run in righting:
+                safety.check(run)
+            told_first = "\n".join(str(run) for _, run in left)
+            assert all(host.powers() == ["on", "on"] for host, _ in left), told_first + "\n".join(map(str, righting))
 
 
 def test_bad_weather_delays_a_restart_but_never_makes_it_lie(
