@@ -167,14 +167,14 @@ class _Import:
         saving.add(fresh)
 
     def _stored(self, batch: Sequence[HostElement]) -> list[Host]:
-        ids = [UUID(element.id) for element in batch if element.id and is_uuid(element.id)]
+        ids = [given for element in batch if (given := _given_id(element))]
         return self._dao.get_many(ids=ids, names=[element.name for element in batch if element.name], lock=True)
 
     def _plan(self, batch: Sequence[HostElement], known: Sequence[Host]) -> list[_Planned]:
         by_id, by_name = {host.id: host for host in known}, {host.name: host for host in known}
         plans = []
         for element in batch:
-            given = UUID(element.id) if element.id and is_uuid(element.id) else None
+            given = _given_id(element)
             stored = (by_id.get(given) if given else None) or (by_name.get(element.name) if element.name else None)
             try:
                 plans.append(self._plan_one(element, stored, given or uuid4()))
@@ -215,6 +215,11 @@ class _Import:
         for plan in self._planned:
             new_id = next(fresh).id if plan.stored is None else None
             yield _report(plan, None if self._dry_run else new_id)
+
+
+def _given_id(element: HostElement) -> UUID | None:
+    """Return the id that the document gives, None where it gives none or one that the database cannot hold."""
+    return UUID(element.id) if element.id and is_uuid(element.id) else None
 
 
 class _Clusters:

@@ -107,16 +107,16 @@ def _lay_power_management(
     second = one is not None and two is None and one.order == SECONDARY and semantics == "keep" and bool(stored.agents)
     if one is not None and said.agents is not None:
         notes += _ignored(said.flat, one, before_two if second else before_one)
-        one = _over(one, said.flat)
+        one = one.over(said.flat)
         if second:
             one, two = None, one
-    elif _says_device(said.flat) or (said.flat.type is not None and (said.agents is None or before_one)):
+    elif said.flat.describes_device() or (said.flat.type is not None and (said.agents is None or before_one)):
         one = said.flat
     primary = before_one if one is None else _merged(before_one, one, PRIMARY, notes)
     secondary = before_two if two is None else _merged(before_two, two, SECONDARY, notes)
     if two is not None and _empties(two) and secondary != before_two:
         secondary = None
-    if said.agents == () and not _says_device(said.flat):
+    if said.agents == () and not said.flat.describes_device():
         primary = secondary = None
         if enabled:
             raise ModelError(
@@ -191,31 +191,14 @@ def _reading(orders: tuple[int | None, ...], profile: str) -> tuple[tuple[Role, 
     return tuple(roles(orders, profile)), tuple(oddities(orders, profile))
 
 
-def _says_device(flat: AgentElement) -> bool:
-    return not (flat.address is None and flat.username is None and flat.password is None and flat.options is None)
-
-
 def _empties(said: AgentElement) -> bool:
     """Tell whether the address is emptied and nothing else is set: the agent is to go."""
     return said.address == "" and not (said.username or said.password or said.options or said.port)
 
 
-def _over(agent: AgentElement, flat: AgentElement) -> AgentElement:
-    """Return the agent with what it does not say taken from the flat fields (law X5)."""
-    if agent.type is not None and not _says_device(flat):
-        return agent
-    return agent._replace(
-        type=flat.type if agent.type is None else agent.type,
-        address=flat.address if agent.address is None else agent.address,
-        username=flat.username if agent.username is None else agent.username,
-        password=flat.password if agent.password is None else agent.password,
-        options=flat.options if agent.options is None else agent.options,
-    )
-
-
 def _ignored(flat: AgentElement, agent: AgentElement, stored: Agent | None) -> Iterator[str]:
     """Yield the flat fields that differ from agent and store: somebody changed them and the agents win (B-90)."""
-    if flat.type in {None, agent.type} and not _says_device(flat):
+    if flat.type in {None, agent.type} and not flat.describes_device():
         return
     kept = None if stored is None or stored.options is None else option_texts.parse(stored.options.text)
     known = {

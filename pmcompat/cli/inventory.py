@@ -56,7 +56,7 @@ def list_(dsn: Dsn = None, schema: Schema = "public", json: Json = False) -> Non
 
     from pmcompat.db.dao import VdsDao
 
-    with _connected(dsn, read_only=True) as conn:
+    with connected(dsn, read_only=True) as conn:
         hosts = VdsDao(conn, schema=schema).get_all()
     if json:
         for host in hosts:
@@ -77,7 +77,7 @@ def show(name: Name, dsn: Dsn = None, schema: Schema = "public", json: Json = Fa
     """Show one host and its agents; of passwords only whether one is set."""
     from pmcompat.db.dao import VdsDao, VdsStaticDao
 
-    with _connected(dsn, read_only=True) as conn:
+    with connected(dsn, read_only=True) as conn:
         host = VdsDao(conn, schema=schema).get_by_name(name) or VdsStaticDao(conn, schema=schema).get_by_name(name)
     if host is None:
         raise _no_host(name)
@@ -157,7 +157,7 @@ def import_(
     from pmcompat.db.dao import VdsStaticDao
     from pmcompat.hosts import import_hosts
 
-    with located("<stdin>" if file == "-" else file), _connected(dsn) as conn, source_of(file) as source:
+    with located("<stdin>" if file == "-" else file), connected(dsn) as conn, source_of(file) as source:
         dao = VdsStaticDao(conn, chosen_cipher(conn, schema, cipher=cipher, cert=cert, key=key), schema=schema)
         with _progress("importing") as progress:
             report = import_hosts(
@@ -193,7 +193,7 @@ def export(
     if bool(names) == every:
         raise typer.BadParameter("give one or more NAMEs, or --all")
     unsaid = _Unsaid()
-    with _connected(dsn, read_only=True) as conn, sink_to(output) as write:
+    with connected(dsn, read_only=True) as conn, sink_to(output) as write:
         dao = VdsStaticDao(conn, schema=schema)
         if names:
             there = {host.name for host in dao.get_many(names=names)}
@@ -218,7 +218,7 @@ def check(
     """Try every stored password: readable, not encrypted, or not to be decrypted. Shows none. Exit 3 if one cannot be read."""
     from pmcompat.db.credentials import check_credentials
 
-    with _connected(dsn, read_only=True) as conn, _progress("checking") as progress:
+    with connected(dsn, read_only=True) as conn, _progress("checking") as progress:
         found = check_credentials(
             conn, chosen_cipher(conn, schema, cipher=cipher, cert=cert, key=key), schema=schema, progress=progress
         )
@@ -256,7 +256,7 @@ def rekey(
     """
     from pmcompat.db.credentials import rekey_credentials
 
-    with _connected(dsn) as conn, _progress("encrypting") as progress:
+    with connected(dsn) as conn, _progress("encrypting") as progress:
         new = chosen_cipher(conn, schema, cipher=cipher, cert=cert, key=key)
         theirs = from_key or key
         old = chosen_cipher(conn, schema, cipher=from_cipher, cert=None, key=theirs) if from_cipher or from_key else new
@@ -284,7 +284,8 @@ def register(host_app: typer.Typer, credentials_app: typer.Typer) -> None:
 
 
 @contextmanager
-def _connected(dsn: str | None, *, read_only: bool = False) -> Iterator[Connection]:
+def connected(dsn: str | None, *, read_only: bool = False) -> Iterator[Connection]:
+    """Connect to the database for as long as the block lasts; that the connection is lost in it is told as such."""
     from pmcompat.db.connection import connect, reporting_loss
 
     with reporting_loss(), connect(dsn, read_only=read_only) as conn:

@@ -20,6 +20,7 @@ from uuid import UUID, uuid4
 import typer
 
 from pmcompat.cli import output
+from pmcompat.cli.inventory import connected
 from pmcompat.errors import ModelError, SchemaError
 from pmcompat.fence.allowances import patience as patience_of_drivers
 from pmcompat.fence.drivers import Driver
@@ -125,9 +126,8 @@ async def _run(wish: Wish, choice: Choice, access: Access) -> int:
 
 def _read(wish: Wish, choice: Choice, access: Access) -> _Read:
     from pmcompat.db.config import fence_timings, quiet_time
-    from pmcompat.db.connection import connect, reporting_loss
 
-    with reporting_loss(), connect(access.dsn, read_only=True) as conn:
+    with connected(access.dsn, read_only=True) as conn:
         dao = _dao(conn, access)
         hosts = _hosts(dao, choice)
         if choice.many and wish.operation is Operation.STATUS:
@@ -321,9 +321,7 @@ def _lock(access: Access) -> HostLock:
 
 
 def _one(name: str, access: Access) -> Host:
-    from pmcompat.db.connection import connect, reporting_loss
-
-    with reporting_loss(), connect(access.dsn, read_only=True) as conn:
+    with connected(access.dsn, read_only=True) as conn:
         return _hosts(_dao(conn, access), Choice(names=(name,), cluster=None, every=False))[0]
 
 

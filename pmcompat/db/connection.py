@@ -96,11 +96,8 @@ def connect(
     :raises ConfigurationError: *dsn* cannot be read.
     :raises Refused: a proxy pools by statement.
     """
-    keywords = parse(dsn or "")
+    keywords = _keywords(dsn)
     keywords.setdefault("application_name", application_name)
-    keywords["client_encoding"] = ENCODING
-    if "PGCONNECT_TIMEOUT" not in os.environ:
-        keywords.setdefault("connect_timeout", CONNECT_TIMEOUT)
     try:
         conn = psycopg.connect(make_conninfo(**keywords), autocommit=True)
         try:
@@ -132,11 +129,8 @@ async def connect_async(dsn: str | None, *, application_name: str = "pmcompat") 
     :raises ConfigurationError: *dsn* cannot be read.
     :raises Refused: a proxy pools by statement.
     """
-    keywords = parse(dsn or "")
+    keywords = _keywords(dsn)
     keywords["application_name"] = application_name
-    keywords["client_encoding"] = ENCODING
-    if "PGCONNECT_TIMEOUT" not in os.environ:
-        keywords.setdefault("connect_timeout", CONNECT_TIMEOUT)
     try:
         conn = await psycopg.AsyncConnection.connect(make_conninfo(**keywords), autocommit=True)
         try:
@@ -153,6 +147,15 @@ async def connect_async(dsn: str | None, *, application_name: str = "pmcompat") 
     except psycopg.ProgrammingError as error:
         raise _setting_error(error) from None
     return conn
+
+
+def _keywords(dsn: str | None) -> dict[str, Any]:
+    """Return what *dsn* says and what we ask of every connection."""
+    keywords = parse(dsn or "")
+    keywords["client_encoding"] = ENCODING
+    if "PGCONNECT_TIMEOUT" not in os.environ:
+        keywords.setdefault("connect_timeout", CONNECT_TIMEOUT)
+    return keywords
 
 
 def _setting_error(error: psycopg.ProgrammingError) -> ConfigurationError:

@@ -45,6 +45,22 @@ class AgentElement(NamedTuple):
     #: profile 3.6 only
     encrypt_options: bool | None = None
 
+    def describes_device(self) -> bool:
+        """Tell whether it says more than a type: a type alone is no device (api facts §5)."""
+        return not (self.address is None and self.username is None and self.password is None and self.options is None)
+
+    def over(self, flat: AgentElement) -> AgentElement:
+        """Return this agent with what it does not say taken from the flat fields, options as a whole (law X5)."""
+        if self.type is not None and not flat.describes_device():
+            return self
+        return self._replace(
+            type=flat.type if self.type is None else self.type,
+            address=flat.address if self.address is None else self.address,
+            username=flat.username if self.username is None else self.username,
+            password=flat.password if self.password is None else self.password,
+            options=flat.options if self.options is None else self.options,
+        )
+
 
 class PowerManagementElement(NamedTuple):
     """One ``<power_management>``: the flat fields as they stand, and the agents if there is an ``<agents>`` element."""

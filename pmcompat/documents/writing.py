@@ -103,10 +103,10 @@ def reform(power: PowerManagementElement, form: Form, profile: str, *, path: str
     """
     agents = power.agents or ()
     found = roles([agent.order for agent in agents], profile)
-    if _has_data(power.flat) and Role.PRIMARY not in found:
+    if power.flat.describes_device() and Role.PRIMARY not in found:
         agents = (_new_primary(power.flat), *agents)
         found = [Role.PRIMARY, *found]
-    merged = [_over(agent, power.flat) if role is Role.PRIMARY else agent for agent, role in zip(agents, found, strict=True)]
+    merged = [agent.over(power.flat) if role is Role.PRIMARY else agent for agent, role in zip(agents, found, strict=True)]
     primary = next((agent for agent, role in zip(merged, found, strict=True) if role is Role.PRIMARY), None)
     losses = _beyond(power, profile, path)
     if form is Form.FLAT:
@@ -124,24 +124,8 @@ def reform(power: PowerManagementElement, form: Form, profile: str, *, path: str
     return power._replace(flat=flat, agents=None if form is Form.FLAT else listed)
 
 
-def _has_data(flat: AgentElement) -> bool:
-    """Tell whether the flat fields describe a device: a type alone does not (api facts §5)."""
-    data = (flat.address, flat.username, flat.password, flat.options)
-    return any(value is not None for value in data)
-
-
 def _new_primary(flat: AgentElement) -> AgentElement:
     return flat._replace(order=1)
-
-
-def _over(agent: AgentElement, flat: AgentElement) -> AgentElement:
-    """Return the agent with what it does not say taken from the flat fields."""
-    return agent._replace(
-        type=flat.type if agent.type is None else agent.type,
-        address=flat.address if agent.address is None else agent.address,
-        username=flat.username if agent.username is None else agent.username,
-        options=flat.options if agent.options is None else agent.options,
-    )
 
 
 def _beyond(power: PowerManagementElement, profile: str, path: str) -> list[str]:

@@ -22,6 +22,7 @@ from pmcompat.fence.allowances import Remembered, driver_name
 from pmcompat.fence.allowances import patience as patience_of_drivers
 from pmcompat.fence.clock import Clock
 from pmcompat.fence.drivers import Driver
+from pmcompat.fence.drivers.ipmi_door import STANDARD_PORT
 from pmcompat.fence.events import Origin, Request
 from pmcompat.fence.exits import code_of, code_of_error
 from pmcompat.fence.flow import Patience
@@ -32,9 +33,6 @@ from pmcompat.fence.threads import LoopThread
 from pmcompat.fence.undertaking import Means, Undertaking
 from pmcompat.model import Agent, Host, Operation, Outcome, PowerStatus
 from pmcompat.options import parameters
-
-#: where a BMC listens unless its agent says otherwise
-IPMI_PORT = 623
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,25 +85,25 @@ def here(*, by_person: bool = True) -> Origin:
 
 
 def same_device(agent: Agent) -> Hashable:
-    """Return what tells two devices apart: address and network port, as the agents' options mean it."""
-    try:
-        port = parameters(agent).ip_port
-    except PmcompatError:  # it will say so itself when it is asked
-        port = agent.ip_port
-    return (agent.address or "").casefold(), port
+    """Return what tells two devices apart: address and network port, as the agents' options mean it.
 
-
-def same_plug(agent: Agent) -> Hashable:
-    """Return what tells two plugs apart: address, network port and outlet, as the agents' options mean them.
-
-    A BMC has one power and no outlets, and its usual port may be written or not.
+    The usual port of a BMC may be written or not.
     """
     try:
         meant = parameters(agent)
     except PmcompatError:  # it will say so itself when it is asked
+        return (agent.address or "").casefold(), agent.ip_port
+    usual = STANDARD_PORT if meant.driver == "ipmi" else None
+    return (meant.address or "").casefold(), meant.ip_port or usual
+
+
+def same_plug(agent: Agent) -> Hashable:
+    """Return what tells two plugs apart: the device and, where it has outlets, the outlet; a BMC has one power and none."""
+    try:
+        meant = parameters(agent)
+    except PmcompatError:  # it will say so itself when it is asked
         return plain_identity(agent)
-    address = (meant.address or "").casefold()
-    return (address, meant.ip_port or IPMI_PORT) if meant.driver == "ipmi" else (address, meant.ip_port, meant.plug)
+    return same_device(agent) if meant.driver == "ipmi" else (same_device(agent), meant.plug)
 
 
 class FenceExecutor:

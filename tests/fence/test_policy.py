@@ -11,7 +11,7 @@ import stage
 
 from pmcompat import errors
 from pmcompat.fence.events import Origin, Request
-from pmcompat.fence.executor import same_plug
+from pmcompat.fence.executor import same_device, same_plug
 from pmcompat.fence.exits import code_of, code_of_error, code_of_health, code_of_several
 from pmcompat.fence.policy import Policy, Rules, plain_identity, refusal, refusal_by_past, storm
 from pmcompat.fence.protocols import Past, Unfinished
@@ -344,3 +344,18 @@ def test_resume_of_a_host_that_is_on_sends_nothing() -> None:
     assert found.succeeded
     assert stage.executed(rack) == []
     assert any("already on" in note for note in found.notes)
+
+
+def test_a_bmc_whose_usual_port_or_address_is_written_otherwise_is_not_taken_for_another_device():
+    plain = stage.agent("bmc1")
+    for same in (stage.agent("BMC1", ip_port=623), stage.agent("bmc1", options=stage.options("ipport=623"))):
+        assert same_device(same) == same_device(plain)
+        assert same_plug(same) == same_plug(plain)
+    assert same_device(stage.agent("bmc1", ip_port=6230)) != same_device(plain)
+    assert same_device(stage.agent("", options=stage.options("ipaddr=bmc1"))) == same_device(plain)
+
+
+def test_outlets_of_one_pdu_share_its_device_and_are_not_taken_for_one_plug():
+    one, two = (stage.agent("pdu", type="apc", options=stage.options(f"slot={n}")) for n in (1, 2))
+    assert same_device(one) == same_device(two)
+    assert same_plug(one) != same_plug(two)
