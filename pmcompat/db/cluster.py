@@ -322,9 +322,10 @@ class Cluster:
 def _new_directory(user: _User | None) -> tuple[Path, int]:
     """Return a new cluster directory and its held lock. What is below belongs to *user*, the directory itself to us."""
     directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_home(user)))
-    lock = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    lock = os.open(directory / "new-lock", os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        (directory / "new-lock").rename(directory / "lock")  # a lock that can be seen is held: see reap()
         for name in ("data", "socket"):
             (directory / name).mkdir(mode=0o700)
             if user is not None:
@@ -380,8 +381,8 @@ def _answer(warden: subprocess.Popen[bytes]) -> int:
 def reap() -> list[Path]:
     """Clear away what dead runs of this user left; return the directories removed.
 
-    A directory counts as left over when nobody holds its lock. A directory without a lock file is given two minutes: it may
-    be the beginning of a cluster.
+    A directory counts as left over when nobody holds its lock, which bears its name only once it is held. A directory
+    without a lock file is given two minutes: it may be the beginning of a cluster.
     """
     places = {_home(_server_user()), Path(tempfile.gettempdir())}
     return [path for place in places for path in sorted(place.glob(f"{PREFIX}*")) if _left_over(path) and _clear(path)]

@@ -197,6 +197,37 @@ def test_started_at_once_each_gets_a_port_of_its_own() -> None:
     assert len(set(ports)) == 3
 
 
+#: whatever it is about to do to its directory while it starts, another run clears leftovers first
+WATCHED = """
+import os, sys, threading
+sys.path[:0] = {path!r}
+from pmcompat.db.cluster import PREFIX, Cluster, reap
+busy, looks = threading.local(), []
+def another(event, arguments):
+    mine = any(PREFIX in os.fsdecode(one) for one in arguments if isinstance(one, (str, bytes, os.PathLike)))
+    if (mine or event == "fcntl.flock") and not getattr(busy, "now", False):
+        busy.now = True
+        looks.append(event)
+        reap()
+        busy.now = False
+sys.addaudithook(another)
+with Cluster() as cluster:
+    print(cluster.directory.is_dir(), "fcntl.flock" in looks, "os.mkdir" in looks)
+"""
+
+
+def test_a_run_that_clears_leftovers_takes_no_cluster_that_is_just_being_made() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED.format(path=[path for path in sys.path if path])],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd="/",
+    )
+    assert done.stdout.split() == ["True", "True", "True"], done.stderr
+
+
 # --- nothing is left behind -------------------------------------------------------------------------------------------
 
 
