@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "resources"),
     ("model",),
     ("options",),
-    ("fence.commands", "fence.events", "fence.protocols"),
+    ("fence.commands", "fence.events", "fence.protocols", "fence.remembered"),
     ("db", "documents", "fence.flow", "fence.explain", "fence.timing"),
     ("fence.drivers",),
     ("fence", "mapping", "db.upgrade"),

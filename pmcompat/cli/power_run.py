@@ -6,12 +6,13 @@ What lives here: the wiring of one command. Heavy rooms are imported where they 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,7 +239,7 @@ async def _execute(wish: Wish, choice: Choice, access: Access, read: _Read, driv
     codes, unshown = [], []
     async with executor:
         _end_on_signals(executor)
-        with view:
+        with _here_to_stay(), view:
             async for report in executor.amany(
                 wish.operation,
                 read.hosts,
@@ -256,6 +257,19 @@ async def _execute(wish: Wish, choice: Choice, access: Access, read: _Read, driv
         reports.show(report)
     code = codes[0] if len(read.hosts) == 1 else code_of_several(codes)
     return code or int(reports.lost)
+
+
+@contextmanager
+def _here_to_stay() -> Iterator[None]:
+    """Keep the garbage collector from looking through modules and hosts over and over while thousands of commands come and go.
+
+    With some hundred hosts that is an eighth of this process's work.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _code(report: Report, *, monitor: bool) -> int:

@@ -10,6 +10,7 @@ Used from one event loop; a handful of connections serve any number of hosts, ea
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -98,7 +99,7 @@ SELECT asked_by, machine, pid, started_at FROM pmcompat.operations WHERE host_id
 """
 _RECORD: Final = """
 INSERT INTO pmcompat.operation_events (operation_id, at, kind, agent, action, what)
-SELECT * FROM unnest(%s::uuid[], %s::double precision[], %s::text[], %s::text[], %s::text[], %s::text[])
+SELECT (e->>0)::uuid, (e->>1)::double precision, e->>2, e->>3, e->>4, e->>5 FROM json_array_elements(%s::json) AS rows(e)
 """
 _FINISH: Final = """
 WITH ended AS (
@@ -232,7 +233,7 @@ class PostgresJournal:
     async def _insert(self, parts: Sequence[Sequence[EventRow]]) -> Sequence[None]:
         rows = [row for part in parts for row in part]
         async with self._connections.one() as conn:
-            await conn.execute(_RECORD, [list(column) for column in zip(*rows, strict=True)])
+            await conn.execute(_RECORD, [json.dumps(rows, ensure_ascii=False)])
         return [None] * len(parts)
 
     async def finished(self, request: Request, outcome: Outcome, seconds: float) -> None:

@@ -6,14 +6,14 @@ import json
 from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
-from uuid import UUID
 
 from pmcompat.fence.commands import Accepted, Conclusion
 from pmcompat.fence.events import Answered, Began, Ending, Event, Finished, Noticed, Origin, Request, Sent, agent_name
 from pmcompat.fence.protocols import Entry, Unfinished
 from pmcompat.model import AgentFault, Operation, Outcome, PowerStatus, Stage
 
-EventRow = tuple[UUID, float, str, str, str, str]
+#: operation id, at, kind, agent, action, what; a row is a JSON list on its way
+EventRow = tuple[str, float, str, str, str, str]
 End = tuple[Request, Outcome, float]
 AgentRow = tuple[int, str, str | None, bool, str, str | None, bool]
 
@@ -143,7 +143,7 @@ def answer_text(event: Answered) -> str:
 
 def event_rows(events: Sequence[Event]) -> list[EventRow]:
     """Return a row per event, in order."""
-    return [(event.request.operation_id, event.at, *_said(event)) for event in events]
+    return [(str(event.request.operation_id), event.at, *_said(event)) for event in events]
 
 
 def unfinished_of(row: Sequence[Any], events: Sequence[Sequence[str]]) -> Unfinished:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from pmcompat.errors import PmcompatError
 from pmcompat.fence.flow import Patience, Timing
+from pmcompat.fence.remembered import Remembered
 from pmcompat.model import Agent
 from pmcompat.options import minimum_wait, parameters
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,8 +33,6 @@ ALLOWANCES: dict[str, Allowance] = {
     "fence_agents": Allowance(command=20.0, look=5.0),
     "simulated": Allowance(command=8.0, look=1.5),
 }
-#: agents beyond which what was remembered is forgotten
-MOST_REMEMBERED = 10_000
 _UNKNOWN_DRIVER = Allowance(command=20.0, look=5.0)
 
 
@@ -48,26 +44,6 @@ def driver_name(agent: Agent) -> str:
     """
     minimum_wait(agent)
     return parameters(agent).driver
-
-
-class Remembered(Generic[T]):
-    """A pure function of an agent, computed once per agent value: settings are parsed once, not at every poll.
-
-    Agents are told apart by identity, and held while they are remembered, so that no identity is used twice.
-    """
-
-    def __init__(self, compute: Callable[[Agent], T]) -> None:
-        self._compute = compute
-        self._known: dict[int, tuple[Agent, T]] = {}
-
-    def __call__(self, agent: Agent) -> T:
-        """Return the function's value for *agent*; what it raises is not remembered."""
-        known = self._known.get(id(agent))
-        if known is None:
-            if len(self._known) >= MOST_REMEMBERED:
-                self._known.clear()
-            known = self._known[id(agent)] = (agent, self._compute(agent))
-        return known[1]
 
 
 def _minimum(agent: Agent) -> float:

@@ -18,7 +18,7 @@ from typing import Self
 from uuid import UUID
 
 from pmcompat.errors import Locked, PmcompatError, Refused, Uncertain
-from pmcompat.fence.allowances import Remembered, driver_name
+from pmcompat.fence.allowances import driver_name
 from pmcompat.fence.allowances import patience as patience_of_drivers
 from pmcompat.fence.clock import Clock
 from pmcompat.fence.drivers import Driver
@@ -28,11 +28,12 @@ from pmcompat.fence.exits import code_of, code_of_error
 from pmcompat.fence.flow import Patience
 from pmcompat.fence.policy import NOTHING_SENT, Policy, Rules, plain_identity, storm
 from pmcompat.fence.protocols import HostLock, Journal
+from pmcompat.fence.remembered import Remembered
 from pmcompat.fence.scribe import Listener
 from pmcompat.fence.threads import LoopThread
 from pmcompat.fence.undertaking import Means, Undertaking
 from pmcompat.model import Agent, Host, Operation, Outcome, PowerStatus
-from pmcompat.options import parameters
+from pmcompat.options import Parameters, parameters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,9 +91,12 @@ def same_device(agent: Agent) -> Hashable:
     The usual port of a BMC may be written or not.
     """
     try:
-        meant = parameters(agent)
+        return _device(parameters(agent))
     except PmcompatError:  # it will say so itself when it is asked
         return (agent.address or "").casefold(), agent.ip_port
+
+
+def _device(meant: Parameters) -> Hashable:
     usual = STANDARD_PORT if meant.driver == "ipmi" else None
     return (meant.address or "").casefold(), meant.ip_port or usual
 
@@ -103,7 +107,7 @@ def same_plug(agent: Agent) -> Hashable:
         meant = parameters(agent)
     except PmcompatError:  # it will say so itself when it is asked
         return plain_identity(agent)
-    return same_device(agent) if meant.driver == "ipmi" else (same_device(agent), meant.plug)
+    return _device(meant) if meant.driver == "ipmi" else (_device(meant), meant.plug)
 
 
 class FenceExecutor:

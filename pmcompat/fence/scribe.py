@@ -29,8 +29,8 @@ class Scribe:
     def __init__(self, listener: Listener | None, journal: Journal | None) -> None:
         self._listener, self._journal = listener, journal
         self._unwritten: list[Event] = []
+        self._soon: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
-        self._hurry = asyncio.Event()
         #: what went wrong with the journal, one line; '' if nothing did
         self.trouble = ""
 
@@ -41,14 +41,15 @@ class Scribe:
                 self._listener(event)
         if self._journal is not None:
             self._unwritten.append(event)
-            if self._writing is None:
-                self._writing = asyncio.get_running_loop().create_task(self._write())
+            if self._soon is None and self._writing is None:
+                self._soon = asyncio.get_running_loop().call_later(GATHER, self._begin, self._journal)
 
-    async def _write(self) -> None:
-        journal = self._journal
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), GATHER)
-        while self._unwritten and journal is not None:
+    def _begin(self, journal: Journal) -> None:
+        self._soon = None
+        self._writing = asyncio.get_running_loop().create_task(self._write(journal))
+
+    async def _write(self, journal: Journal) -> None:
+        while self._unwritten:
             batch, self._unwritten = self._unwritten, []
             try:
                 await journal.record(batch)
@@ -66,9 +67,11 @@ class Scribe:
             return
         try:
             async with asyncio.timeout(PARTING):
-                self._hurry.set()
+                if self._soon is not None:
+                    self._soon.cancel()
                 if self._writing is not None:
                     await self._writing
+                await self._write(self._journal)
                 await self._journal.finished(request, outcome, seconds)
         except Exception as error:  # noqa: BLE001 - as above
             self._note(error)

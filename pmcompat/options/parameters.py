@@ -103,12 +103,10 @@ def parameters(agent: Agent, *, level: str = "newest", tables: Tables | None = N
         username=agent.username,
         password=agent.password,
         ip_port=agent.ip_port,
+        awaited=_awaited(agent, known),
+        settings=MappingProxyType({name: value for name, value in given.items() if name not in _SPOKEN_FOR}),
     )
-    found = _with_identity(found, given)
-    found = _with_shown(found, type_, given, known)
-    found = replace(found, awaited=_awaited(agent, known))
-    settings = {name: value for name, value in given.items() if name not in _SPOKEN_FOR}
-    return replace(found, settings=MappingProxyType(settings))
+    return _with_shown(_with_identity(found, given), type_, given, known)
 
 
 def _given(agent: Agent, known: Tables, *, ppc: bool) -> dict[str, str | None]:

@@ -365,6 +365,7 @@ async def calm(database: Database, sims: Sequence[IpmiSim], hosts: Sequence[Host
     """One run with all devices well; return hosts per second."""
     reset(sims)
     async with executor(database) as fencer:
+        gc.freeze()  # as the command does
         await fencer.astatus(hosts[0])  # the workers are up, as they are when the command has read its hosts
         before, began = Costs.now(database, sims), time.monotonic()
         at, reports = await all_of(Operation.STOP, hosts, fencer)

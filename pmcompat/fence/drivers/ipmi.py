@@ -18,6 +18,7 @@ from pmcompat.fence.drivers.ipmi_jobs import Bmc, IpmiSettings, Job
 from pmcompat.fence.drivers.ipmi_pool import Pool
 from pmcompat.fence.drivers.ipmi_probe import Answered, reach
 from pmcompat.fence.drivers.ipmi_wire import Report
+from pmcompat.fence.remembered import Remembered
 from pmcompat.model import Action, Agent, AgentFault, FaultKind, PowerStatus
 
 __all__ = ["IpmiDriver", "IpmiSettings"]
@@ -38,6 +39,7 @@ class IpmiDriver:
         self._settings = settings or IpmiSettings()
         self._pool: Pool | None = None
         self._bmcs: dict[tuple[str, int], Bmc] = {}
+        self._door = Remembered(door_of)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -51,7 +53,7 @@ class IpmiDriver:
         """Ask *agent* for *action*; see :class:`~pmcompat.fence.drivers.Driver`."""
         if time.monotonic() >= deadline:
             return AgentFault(kind=FaultKind.TIMEOUT, message="the deadline passed before the device was asked")
-        door = door_of(agent)
+        door = self._door(agent)
         if isinstance(door, AgentFault):
             return door
         bmc = self._bmcs.setdefault((door.host, door.port), Bmc())

@@ -49,6 +49,8 @@ class Bmc:
     heard: float = float("-inf")
     #: when a command of it was last ordered
     ordered: float = float("-inf")
+    #: when its session that lingered made room for another device's
+    evicted: float = float("-inf")
     #: seconds after which an unanswered packet is sent again
     patience: float = 0.5
     #: sessions open, being opened, or promised to a queued job

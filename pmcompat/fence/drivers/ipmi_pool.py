@@ -30,8 +30,10 @@ from pmcompat.model import AgentFault, FaultKind
 #: seconds at one order after which a worker counts as waiting for its device
 _STUCK = 0.1
 _TICK = 0.025
-#: workers that may exist beyond those running, so that sessions can linger; making one costs as much as three logins
-_LINGERERS = 8
+#: workers that may exist beyond those running, so that sessions can linger: at first, and at most
+_LINGERERS, _MOST_LINGERERS = 8, 32
+#: logins that making a worker costs as much as: one more is worth it once so many were lost for want of it
+_LOGINS_OF_A_BIRTH = 3
 #: workers asked for and not up yet
 _BIRTHS = 64
 #: file descriptors left for the rest of the program
@@ -62,6 +64,8 @@ class Pool:
         self._busy: dict[Worker, None] = {}
         self._at: dict[Job, Worker] = {}
         self._stuck = 0
+        #: logins that a session would have saved, had it not made room for another
+        self._lost_logins = 0
         self._begun: deque[Job] = deque()
         self._new: deque[Job] = deque()
         self._number = 0
@@ -90,10 +94,7 @@ class Pool:
         if self._closed or self._broken:
             return self._unusable()
         self.start()
-        left = max(job.deadline - time.monotonic(), 0)
-        job.timers.append(self._loop.call_later(left, self._expire, job))
-        # a device that is asked at the last moment cannot answer in time: that would look like its silence
-        job.timers.append(self._loop.call_later(left / 2, self._give_up_waiting, job))
+        job.timers.append(self._loop.call_later(max(job.deadline - time.monotonic(), 0) / 2, self._half_over, job))
         self._admit(job)
         try:
             return await job.answer
@@ -202,9 +203,17 @@ class Pool:
             if not worker.ending:
                 return worker
         wanted = min(len(self._begun) + len(self._new), self._allowed - len(self._busy)) - len(self._born)
-        if wanted > 0 and not self._spawn(min(wanted, self._allowed + _LINGERERS - len(self._workers))):
-            return next(iter(self._lingering.values()), None)
+        if wanted > 0 and not self._spawn(min(wanted, self._allowed + self._lingerers - len(self._workers))):
+            for worker in self._lingering.values():
+                if worker.bmc is not None:
+                    worker.bmc.evicted = time.monotonic()
+                return worker
         return None
+
+    @property
+    def _lingerers(self) -> int:
+        """How many workers may exist beyond those at work."""
+        return min(_LINGERERS + self._lost_logins // _LOGINS_OF_A_BIRTH, _MOST_LINGERERS)
 
     def _look_around(self) -> None:
         """Find the workers that wait for their devices, and let others work beside them."""
@@ -227,10 +236,11 @@ class Pool:
             job.promised = False
             if same:  # its session is counted already
                 job.bmc.sessions -= 1
+        worker.since, worker.stuck = time.monotonic(), False
         if job.enters:
+            self._lost_logins += not same and worker.since - job.bmc.evicted < self.settings.linger
             worker.door, worker.bmc = job.door, job.bmc
         worker.job, self._at[job] = job, worker
-        worker.since, worker.stuck = time.monotonic(), False
         self._busy[worker] = None
         self._number += 1
         known = worker.tell(
@@ -251,10 +261,15 @@ class Pool:
         if not job.answer.done():
             job.answer.set_result(outcome)
 
-    def _give_up_waiting(self, job: Job) -> None:
-        """Tell a caller half of whose time passed in our queue; whether it comes again is the caller's business."""
+    def _half_over(self, job: Job) -> None:
+        """Tell a caller half of whose time passed in our queue; whether it comes again is the caller's business.
+
+        A device that is asked at the last moment cannot answer in time: that would look like its silence.
+        """
         if job.queued:
             self._settle(job, AgentFault(kind=FaultKind.BUSY, message="its turn did not come: too much else is asked at once"))
+        else:
+            job.timers.append(self._loop.call_later(max(job.deadline - time.monotonic(), 0), self._expire, job))
 
     def _expire(self, job: Job) -> None:
         """End what a job has started, now that its deadline has come, and answer its caller."""
