@@ -44,19 +44,19 @@ def _python() -> Finding:
 
 
 def _libraries() -> Iterator[Finding]:
-    for name, needed_for in (
-        ("psycopg", "every command on a database"),
-        ("lxml", "xml, host import and export"),
-        ("yoyo-migrations", "db upgrade"),
-        ("pyghmi", "IPMI agents"),
-        ("cryptography", "stored passwords"),
+    again = "install pmcompat again with pip"
+    for name, needed_for, fix in (
+        ("psycopg", "every command on a database", again),
+        ("lxml", "xml, host import and export", again),
+        ("yoyo-migrations", "db upgrade", again),
+        ("pyghmi", "IPMI agents", again),
+        ("cryptography", "stored passwords", again),
+        ("prometheus-client", "the option --metrics only", "pip install 'pmcompat[serve]'"),
     ):
         try:
             yield Finding(name=name, works=True, detail=importlib.metadata.version(name), needed_for=needed_for)
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(
-                name=name, works=False, detail="not installed", needed_for=needed_for, fix="install pmcompat again with pip"
-            )
+            yield Finding(name=name, works=False, detail="not installed", needed_for=needed_for, fix=fix)
 
 
 def _resources() -> Finding:

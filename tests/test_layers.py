@@ -37,6 +37,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "xml.etree": ("fence.drivers",),
     "pyghmi": ("fence.drivers.ipmi_worker_link", "testing.bmc_device"),
     "cryptography": ("db.cipher",),
+    "prometheus_client": ("fence.metrics",),
     "typer": ("cli",),
     "testing": ("testing",),
 }

@@ -107,6 +107,14 @@ StormPercent = Annotated[
         rich_help_panel=POLICY,
     ),
 ]
+MetricsFile = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="FILE",
+        help="Write Prometheus metrics of this run there when it ends (for node_exporter's textfile collector).",
+    ),
+]
 Simulate = Annotated[
     str | None, typer.Option("--simulate", metavar="FILE", help="Reach the devices of this rack file and no others.")
 ]
@@ -133,6 +141,7 @@ def _verb(verb: str) -> Callable[..., None]:
         hosts_at_once: HostsAtOnce = 256,
         per_device: PerDevice = None,
         storm_percent: StormPercent = None,
+        metrics: MetricsFile = None,
         simulate: Simulate = None,
         dsn: Dsn = None,
         schema: Schema = "public",
@@ -163,6 +172,7 @@ def _verb(verb: str) -> Callable[..., None]:
             hosts_at_once=hosts_at_once,
             per_device=per_device,
             storm_percent=storm_percent,
+            metrics=metrics,
             simulate=simulate,
         )
         choice = Choice(names=tuple(names or ()), cluster=cluster, every=every)

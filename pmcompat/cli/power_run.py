@@ -22,6 +22,7 @@ import typer
 
 from pmcompat.cli import output
 from pmcompat.cli.inventory import connected
+from pmcompat.cli.power_metrics import MetricsFile, each_of
 from pmcompat.errors import ModelError, SchemaError
 from pmcompat.fence.allowances import patience as patience_of_drivers
 from pmcompat.fence.drivers import Driver
@@ -88,6 +89,7 @@ class Wish:
     hosts_at_once: int
     per_device: int | None
     storm_percent: float | None
+    metrics: str | None
     simulate: str | None
 
 
@@ -112,6 +114,7 @@ async def _run(wish: Wish, choice: Choice, access: Access) -> int:
     # until the executor works, Ctrl-C ends the command as it ends any other: at the question too
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    metrics = MetricsFile(Path(wish.metrics)) if wish.metrics else None
     drivers = _drivers(wish.simulate)
     try:
         read = _read(wish, choice, access)
@@ -120,7 +123,8 @@ async def _run(wish: Wish, choice: Choice, access: Access) -> int:
             return 0
         if wish.operation is not Operation.STATUS:
             output.confirm(_question(wish, read.hosts), yes=wish.yes)
-        return await _execute(wish, choice, access, read, drivers)
+        code = await _execute(wish, choice, access, read, drivers, metrics)
+        return code if metrics is None or metrics.write() else code or 1
     finally:
         await asyncio.gather(*(driver.close() for driver in drivers.values()))
 
@@ -216,7 +220,9 @@ def _explain(wish: Wish, read: _Read) -> int:
     return 0
 
 
-async def _execute(wish: Wish, choice: Choice, access: Access, read: _Read, drivers: dict[str, Driver]) -> int:
+async def _execute(
+    wish: Wish, choice: Choice, access: Access, read: _Read, drivers: dict[str, Driver], metrics: MetricsFile | None
+) -> int:
     from pmcompat.cli.power_view import Reports, listener
 
     reports = Reports(json=wish.json)
@@ -232,7 +238,7 @@ async def _execute(wish: Wish, choice: Choice, access: Access, read: _Read, driv
         drivers,
         journal=_journal(access, in_database=wish.journal),
         lock=_lock(access),
-        on_event=on_event,
+        on_event=each_of(on_event, metrics.hear if metrics else None),
         policy=policy,
         patience=read.patience,
     )

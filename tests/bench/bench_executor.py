@@ -103,7 +103,8 @@ def stored(database: Database, found: Sequence[PowerManagement]) -> list[Host]:
 
 
 def executor(database: Database, **more: Any) -> FenceExecutor:
-    """Return an executor as the command makes it."""
+    """Return an executor as the command makes it; as there, the collector leaves alone what is here already."""
+    gc.freeze()
     given = {"policy": Policy(quiet_time=0, hosts_at_once=256), "drivers": {"ipmi": IpmiDriver()}, **more}
     return FenceExecutor(journal=PostgresJournal(database.dsn), lock=AdvisoryLocks(database.dsn), **given)
 
@@ -365,7 +366,6 @@ async def calm(database: Database, sims: Sequence[IpmiSim], hosts: Sequence[Host
     """One run with all devices well; return hosts per second."""
     reset(sims)
     async with executor(database) as fencer:
-        gc.freeze()  # as the command does
         await fencer.astatus(hosts[0])  # the workers are up, as they are when the command has read its hosts
         before, began = Costs.now(database, sims), time.monotonic()
         at, reports = await all_of(Operation.STOP, hosts, fencer)

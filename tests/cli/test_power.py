@@ -218,6 +218,24 @@ def test_verbose_in_a_pipe_is_a_line_per_event(site: Site) -> None:
     assert [line.split()[-2] for line in sent] == ["off", "off", "on", "on"]
 
 
+def test_metrics_are_written_when_it_ends_and_say_what_it_did(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "pmcompat.prom"
+    result = site.run("host", "status", "--all", "--metrics", str(path))
+    text = path.read_text()
+    assert result.returncode != 0  # there are dead agents
+    assert 'pmcompat_host_power{host="dual"} 1.0' in text
+    assert 'pmcompat_agent_reached{host="' in text
+    assert list(tmp_path.glob("*.prom*")) == [path]
+
+
+@pytest.mark.parametrize("name", ["no/such/directory.prom", "."], ids=["no directory", "a directory"])
+def test_metrics_that_have_no_place_are_refused_before_anything_is_sent(site: Site, tmp_path: Path, name: str) -> None:
+    result = site.run("host", "stop", "dual", "--yes", "--force", "--metrics", str(tmp_path / name))
+    assert result.returncode == 3, result.stderr
+    assert "nothing was sent" in result.stderr
+    assert site.sql("SELECT count(*) FROM pmcompat.operations") == [(0,)]
+
+
 def test_without_a_journal_in_the_database_a_file_keeps_it(site: Site) -> None:
     result = site.run("host", "restart", "dual", "--yes", "--no-journal")
     assert result.returncode == 0
