@@ -279,9 +279,7 @@ class Pool:
             job.expired = True
             self._kill(self._at[job])
             return
-        why = "the device had no free session" if job.crowded else "the deadline passed before the device was asked"
-        kind = FaultKind.FAILED if job.crowded else FaultKind.TIMEOUT
-        self._settle(job, AgentFault(kind=kind, message=why))
+        self._settle(job, _too_late(job))
 
     # Sessions
 
@@ -397,7 +395,8 @@ class Pool:
             self._back_off(bmc)
             self._admit(job)
             return
-        self._settle(job, report)
+        late = job.crowded and report.get("fault") == FaultKind.TIMEOUT.value and not report.get("sent")
+        self._settle(job, _too_late(job) if late else report)
 
     def _kill(self, worker: Worker) -> None:
         if not worker.ending:
@@ -434,7 +433,9 @@ class Pool:
         if job.answer.done():
             return
         what = f"{job.do} was sent: it may have acted" if job.sending else f"{job.do} was not sent"
-        if job.expired:
+        if job.expired and job.crowded and not job.sending:
+            self._settle(job, _too_late(job))
+        elif job.expired:
             message = f"the deadline passed; {what}" if job.do in {"on", "off"} else "the deadline passed"
             self._settle(job, AgentFault(kind=FaultKind.TIMEOUT, message=message, sent=job.sending))
         elif not job.sending and job.deaths < 2 and not self._closed:
@@ -474,3 +475,10 @@ class Pool:
                 job = queue.popleft()
                 self._break_promise(job)
                 self._settle(job, self._unusable())
+
+
+def _too_late(job: Job) -> AgentFault:
+    """Return why a job did not come to its device in time: a device that was full is not one that was slow."""
+    if job.crowded:
+        return AgentFault(kind=FaultKind.FAILED, message="the device had no free session")
+    return AgentFault(kind=FaultKind.TIMEOUT, message="the deadline passed before the device was asked")
