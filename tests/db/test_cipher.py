@@ -154,8 +154,14 @@ ENCRYPTED = [
 DAMAGED = [ENCRYPTED[0][:-7], ENCRYPTED[0].replace(ENCRYPTED[0][5], "!"), ENCRYPTED[2][1:], "x" * 101]
 
 
-@pytest.mark.parametrize("stored", [*ENCRYPTED, *DAMAGED])
-@pytest.mark.parametrize("cipher", [PlainCipher(), NO_CIPHER, EngineCipher(private=OTHER), FernetCipher(Fernet.generate_key())])
+@pytest.mark.parametrize(
+    "stored", [*ENCRYPTED, *DAMAGED], ids=["rsa", "short rsa", "fernet", "cut", "not base64", "headless", "long"]
+)
+@pytest.mark.parametrize(
+    "cipher",
+    [PlainCipher(), NO_CIPHER, EngineCipher(private=OTHER), FernetCipher(Fernet.generate_key())],
+    ids=["plain", "none", "engine", "fernet"],
+)
 def test_what_looks_encrypted_is_never_handed_out(cipher, stored):
     """L-16: upstream used the cipher text as password."""
     with pytest.raises(CredentialError) as caught:

@@ -78,11 +78,11 @@ class _Failed(Exception):
 def _log_in(door: Door, *, connect: float, patience: float, until: float) -> Link:
     """Return an open session at the privilege asked for; *connect* seconds without any answer are enough."""
     link = Link(door, patience)
-    silent = min(time.monotonic() + connect, until)
+    silent = time.monotonic() + connect
     try:
-        while link.is_trying and time.monotonic() < (until if link.answered else silent):
-            link.advance(until if link.answered else silent)
-        _check_login(link)
+        while link.is_trying and time.monotonic() < (until if link.answered else min(silent, until)):
+            link.advance(until if link.answered else min(silent, until))
+        _check_login(link, cut_short=silent > until)
         _take_privilege(link, patience=patience, until=until)
     except BaseException:
         link.end()
@@ -90,10 +90,12 @@ def _log_in(door: Door, *, connect: float, patience: float, until: float) -> Lin
     return link
 
 
-def _check_login(link: Link) -> None:
-    """Raise what a login failed of."""
+def _check_login(link: Link, *, cut_short: bool) -> None:
+    """Raise what a login failed of; one that was *cut_short* by the deadline does not make its device a silent one."""
     if link.error:
         raise _refusal(link.error, link.door)
+    if cut_short and not link.answered:
+        raise _Failed(FaultKind.TIMEOUT, "the deadline passed before the device answered the login")
     if not link.up:
         raise _unfinished(link)
 

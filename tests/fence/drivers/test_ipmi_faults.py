@@ -233,6 +233,23 @@ def test_a_full_device_is_asked_again_until_it_has_room() -> None:
         assert bmc.commands() == []
 
 
+def test_a_full_device_is_called_full_though_the_deadline_came_in_the_middle_of_a_try() -> None:
+    with Bmc.start(slots=1) as bmc, udp_proxy(bmc.port, Weather(delay=1.0, delay_by=0.2)) as far:
+        # 0.4 s there and back: asked whether anybody is there, told "full", 0.25 s of patience, cut off in the second try
+        near, second = agent_of(bmc.port), agent_of(far.port, options="cipher=3")
+
+        async def steps(driver: IpmiDriver) -> AgentFault:
+            other = IpmiDriver(IpmiSettings(linger=4.0))
+            assert await ask(other, near, Action.STATUS) == PowerStatus.ON
+            crowded = fault(await ask(driver, second, Action.OFF, 1.25))
+            await other.close()
+            return crowded
+
+        crowded = use(steps)
+        assert (crowded.kind, crowded.sent) == (FaultKind.FAILED, False), crowded
+        assert "no free session" in crowded.message
+
+
 def test_no_more_sessions_than_allowed_are_opened_at_one_device(bmc: Bmc) -> None:
     agents = [agent_of(bmc.port, options=f"cipher=3,privlvl={level}") for level in ("administrator", "operator", "user")]
 
