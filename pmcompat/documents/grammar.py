@@ -40,11 +40,13 @@ def maybe(element: str) -> str:
     return rf"(?:{S}{element})?+"
 
 
-_OPTION = (
-    rf"<option(?:{attribute('name')}{attribute('value')}|{attribute('value')}{attribute('name')}){S}"
-    rf"(?:/>|></option{S}>)"
-)
-OPTIONS: Final = list_of("options", _OPTION)
+def options(literal: str = LITERAL) -> str:
+    """Return ``<options>`` whose attributes' values are such literals."""
+    name, value = attribute("name", literal), attribute("value", literal)
+    return list_of("options", rf"<option(?:{name}{value}|{value}{name}){S}(?:/>|></option{S}>)")
+
+
+OPTIONS: Final = options()
 STATUS: Final = rf"<status{S}>{S}{text('state')}{maybe(text('detail'))}{S}</status{S}>"
 _PROXY = rf"<pm_proxy{S}(?:/>|>{maybe(text('type'))}{S}</pm_proxy{S}>)"
 PROXIES: Final = list_of("pm_proxies", _PROXY)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Final
 
-from pmcompat.documents.grammar import OPTIONS, PROXIES, STATUS, S, maybe
+from pmcompat.documents.grammar import PROXIES, STATUS, S, maybe, options
 from pmcompat.documents.pieces import text_of, value_of
 from pmcompat.documents.values import AgentElement, OptionElements, PowerManagementElement
 from pmcompat.model import Secret
@@ -58,7 +58,7 @@ def _word(name: str, group: str, word: str = "true|false|1|0") -> str:
 
 def _fields(prefix: str) -> str:
     texts = (_text(name, prefix + name) for name in ("address", "username", "password"))
-    return rf"{''.join(texts)}(?:{S}(?P<{prefix}options>{OPTIONS}))?+"
+    return rf"{''.join(texts)}(?:{S}(?P<{prefix}options>{options(_LITERAL)}))?+"
 
 
 def _agent(prefix: str, number: int) -> str:

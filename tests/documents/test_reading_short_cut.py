@@ -127,6 +127,15 @@ def test_a_wounded_host_is_refused_or_read_as_the_long_way_does(data, profile, w
     assert long[2].startswith(short[2]) or short[2].startswith(long[2])
 
 
+@pytest.mark.parametrize("white", [b"\n", b"\r\n", b"\r", b"\t", b"&#10;"])
+@pytest.mark.parametrize("attribute", [b'name="slot"', b'value="7"', b"type='apc'", b'id="5c1d"', b'priority="3"'])
+def test_white_space_in_an_attribute_loses_nothing(white, attribute):
+    """An option whose name or value went over a line end was left out of the import without a word."""
+    at = ENGINE.index(attribute) + len(attribute) - 1
+    raw = ENGINE[:at] + white + ENGINE[at:]
+    assert said(read_hosts(raw, profile="3.2")) == said(long_way(raw, "3.2"))
+
+
 @pytest.mark.parametrize(
     "limits", [Limits(elements=8), Limits(host=300), Limits(depth=6), Limits(attributes=3), Limits(depth=4)]
 )
