@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import pwd
 import re
+import resource
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +30,13 @@ from pmcompat.errors import CredentialError, ModelError
 from pmcompat.fence.commands import Answer
 from pmcompat.fence.drivers.fence_input import Unsupported, input_lines
 from pmcompat.fence.drivers.fence_metadata import LONGEST, Metadata, read_metadata
-from pmcompat.fence.drivers.fence_process import Runner
-from pmcompat.fence.drivers.fence_replies import answer
+from pmcompat.fence.drivers.fence_process import KEPT, Runner
+from pmcompat.fence.drivers.fence_replies import Ended, answer
 from pmcompat.model import Action, Agent, AgentFault, FaultKind
 from pmcompat.options import Parameters, Tables, parameters
 
+#: what this machine lacks for a moment; the program itself is well
+_SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.ETXTBSY})
 DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")
 INSTALL = "apt-get install fence-agents"
 
@@ -42,6 +46,10 @@ _FileAsItIs = tuple[str, int, int]
 _NAME = re.compile(r"[a-z0-9_]+\Z")
 # Seconds: a program is not started with less left, and what its metadata may take.
 _LEAST, _METADATA = 0.1, 10.0
+# Seconds between two tries to start a program.
+_PAUSE = 0.1
+# File descriptors left for the rest of this process, and those that a running program costs.
+_FILES_LEFT, _FILES_EACH = 200, 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,8 +88,11 @@ class FenceAgentsDriver:
         self._limits = limits or Limits()
         self._runner = Runner(_environment())
         self._working = asyncio.Semaphore(self._limits.working)
-        self._processes = asyncio.Semaphore(self._limits.processes)
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._processes = asyncio.Semaphore(min(self._limits.processes, max((files - _FILES_LEFT) // _FILES_EACH, 4)))
         self._metadata: dict[_FileAsItIs, asyncio.Task[Metadata]] = {}
+        #: paths of programs that are saying at this moment what they accept
+        self._telling: set[str] = set()
         self._closed = False
 
     async def perform(self, agent: Agent, action: Action, *, deadline: float) -> Answer:
@@ -97,16 +108,10 @@ class FenceAgentsDriver:
             async with self._place(deadline):
                 left = deadline - asyncio.get_running_loop().time()
                 text = input_lines(program, metadata, needs, action, seconds=left, allowed=self._allowed)
-                ended = await self._runner.run([file[0]], text, deadline=deadline)
+                ended = await self._start([file[0]], text, deadline=deadline)
             return answer(program, action, ended, needs)
-        except (ModelError, Unsupported) as error:
-            return _unsent(FaultKind.UNSUPPORTED, str(error).partition("\n")[0])
-        except CredentialError as error:
-            return _unsent(FaultKind.REFUSED, error.what)
-        except TimeoutError:
-            return _unsent(FaultKind.BUSY, f"there was not time enough to start {program}: too much else runs at once")
-        except OSError as error:  # nothing was started: only the start itself raises it
-            return _unsent(FaultKind.UNSUPPORTED, f"{program} cannot be run: {error.strerror}")
+        except (ModelError, Unsupported, CredentialError, _NoMetadata, OSError) as error:
+            return _unstarted(program, error)
 
     async def close(self) -> None:
         """Kill every program that runs and return when they are gone; who waits for one gets a fault. Idempotent."""
@@ -132,20 +137,46 @@ class FenceAgentsDriver:
         if file not in self._metadata or _has_failed(self._metadata[file]):
             self._metadata[file] = asyncio.ensure_future(self._ask_metadata(program, file[0]))
             self._metadata[file].add_done_callback(_has_failed)  # looks at the exception: nobody may be left to
-        # shielded: others wait for the same answer
-        async with asyncio.timeout_at(deadline - _LEAST):
-            return await asyncio.shield(self._metadata[file])
+        try:
+            async with asyncio.timeout_at(deadline - _LEAST):
+                return await asyncio.shield(self._metadata[file])  # others wait for the same answer
+        except TimeoutError:
+            if file[0] in self._telling:
+                raise _NoMetadata from None
+            raise
 
     async def _ask_metadata(self, program: str, path: str) -> Metadata:
         deadline = asyncio.get_running_loop().time() + _METADATA
         async with self._place(deadline):
-            ended = await self._runner.run([path, "-o", "metadata"], "", deadline=deadline, kept=LONGEST)
+            self._telling.add(path)
+            try:
+                ended = await self._start([path, "-o", "metadata"], "", deadline=deadline, kept=LONGEST)
+            finally:
+                self._telling.discard(path)
         if ended.code is None:
             raise Unsupported(f"{program} does not say what it accepts: it did not end")
         try:
             return read_metadata(ended.out)
         except ValueError as error:
             raise Unsupported(f"{program} does not say what it accepts: {error}") from None
+
+    async def _start(self, argv: Sequence[str], text: str, *, deadline: float, kept: int = KEPT) -> Ended:
+        """Run *argv*; where this machine is short of something to start it with, try again until half of the time is gone.
+
+        :raises TimeoutError: it is short of it still.
+        :raises OSError: the program cannot be run.
+        """
+        loop = asyncio.get_running_loop()
+        give_up = (loop.time() + deadline) / 2
+        while True:
+            try:
+                return await self._runner.run(argv, text, deadline=deadline, kept=kept)
+            except OSError as error:
+                if error.errno not in _SHORT_OF:
+                    raise
+                if loop.time() > give_up:
+                    raise TimeoutError from error
+            await asyncio.sleep(_PAUSE)
 
     @contextlib.asynccontextmanager
     async def _place(self, deadline: float) -> AsyncIterator[None]:
@@ -165,6 +196,10 @@ class FenceAgentsDriver:
             if self._closed:
                 raise Unsupported("the driver is closed")
             yield
+
+
+class _NoMetadata(Exception):
+    """The program runs and does not say in time what it accepts."""
 
 
 class _Place:
@@ -196,6 +231,21 @@ def _environment() -> dict[str, str]:
 
 def _unsent(kind: FaultKind, message: str) -> AgentFault:
     return AgentFault(kind=kind, message=message, sent=False)
+
+
+def _unstarted(program: str, error: Exception) -> AgentFault:
+    """Return why a program was not started."""
+    match error:
+        case CredentialError():
+            return _unsent(FaultKind.REFUSED, error.what)
+        case _NoMetadata():
+            return _unsent(FaultKind.TIMEOUT, f"{program} does not say in time what it accepts")
+        case TimeoutError():
+            return _unsent(FaultKind.BUSY, f"there was not time enough to start {program}: too much else runs at once")
+        case OSError():
+            return _unsent(FaultKind.UNSUPPORTED, f"{program} cannot be run: {error.strerror}")
+        case _:
+            return _unsent(FaultKind.UNSUPPORTED, str(error).partition("\n")[0])
 
 
 def _has_failed(task: asyncio.Task[Metadata]) -> bool:

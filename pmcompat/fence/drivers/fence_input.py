@@ -18,6 +18,7 @@ from pmcompat.options import Parameters, boolean, field_of
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(("password_script", "passwd_script", "snmp_priv_passwd_script"), "its value runs in a shell"),
+        "ssh_options": "it can name a program to run (ProxyCommand)",
         "disable_timeout": "without a timeout a device that takes off and stays on is polled for ever",
         "missing_as_off": "an outlet that cannot be found does not count as off",
         "plug_separator": "an agent is one outlet",
@@ -26,6 +27,11 @@ REFUSED: Mapping[str, str] = MappingProxyType(
     }
 )
 _RUNS_A_PROGRAM = re.compile(r"_path\Z")
+# The programs paste these as they are into the command lines of ssh, telnet and ipmitool (facts §8.1): what would end a word
+# there, or begin an option, runs a command of its own on this machine.
+_PASTED = frozenset({"cipher", "target", "hexadecimal_kg", "identity_file"})
+_ENDS_A_WORD = re.compile(r"\A-|[\s'\"`\\;&|<>$(){}*?!#\0]")
+_ENDS_A_NAME = re.compile(r"\A-|[\s'\"`]")
 
 # The program's own name of each fact, modern spelling first (facts §8.2).
 _SPELLINGS = MappingProxyType(
@@ -106,6 +112,10 @@ def _facts(program: str, metadata: Metadata, needs: Parameters) -> dict[str, str
         "ip_port": str(needs.ip_port) if needs.ip_port is not None else None,
         needs.secure_name: "1" if needs.secure else None,
     }
+    if needs.address and _ENDS_A_WORD.search(needs.address):
+        raise Unsupported("the address holds blanks, quotes or other characters that no address has, or begins with -")
+    if needs.username and _ENDS_A_NAME.search(needs.username) and any(map(_RUNS_A_PROGRAM.search, metadata.options)):
+        raise Unsupported(f"{program} calls other programs with the user name: it may hold no blank or quote, nor begin with -")
     found = {}
     for fact, value in facts.items():
         if not value:
@@ -139,6 +149,8 @@ def _setting(program: str, metadata: Metadata, name: str, value: str | None, all
         return "1" if flag else None
     if value is None:
         raise Unsupported(f"{shown} needs a value")
+    if name in _PASTED and _ENDS_A_WORD.search(value):
+        raise Unsupported(f"{shown} holds blanks, quotes or other characters that its meaning has no use for, or begins with -")
     return _checked(option, value, shown)
 
 

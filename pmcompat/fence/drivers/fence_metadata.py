@@ -48,7 +48,7 @@ def read_metadata(document: bytes) -> Metadata:
         raise ValueError("it is too long")
     try:
         root = ET.fromstring(document)  # noqa: S314 # printed by a program that is run as it is; its text is bounded above
-    except ET.ParseError as error:
+    except (ET.ParseError, LookupError, ValueError) as error:  # LookupError: an encoding nobody knows
         raise ValueError("it is not XML") from error
     if root.tag != "resource-agent" or root.find("actions") is None:
         raise ValueError("it is no <resource-agent> with actions")

@@ -10,9 +10,11 @@ only where the program says nothing else.
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from html import escape
 from urllib.parse import quote, quote_plus
 
 from pmcompat.fence.commands import ACCEPTED, Answer
@@ -49,7 +51,8 @@ def _words(pattern: str, kind: FaultKind, meaning: str, *, after: bool = False) 
 
 
 # The first row that fits counts. The programs read the status before they switch (fence_action in their library), so what
-# is said at the door (address, login, outlet) is said before anything acted.
+# they say of their settings and of user and password is said before anything acted. That a device cannot be reached may as well
+# be said of the status after the switch: those that ask anew each time connect for it.
 _TABLE = (
     _words(r"Ignoring (unknown )?option", FaultKind.UNSUPPORTED, "the program did not understand an option", after=True),
     _words(
@@ -75,8 +78,9 @@ _TABLE = (
         r"|Temporary failure in name|lookup .{0,80} failed|(failed|could ?n[o']t|unable) to connect to|Max retries exceeded",
         FaultKind.UNREACHABLE,
         "the device does not answer",
+        after=True,
     ),
-    _words(r"Unable to connect/login", FaultKind.UNREACHABLE, "the device does not answer or refuses the login"),
+    _words(r"Unable to connect/login", FaultKind.UNREACHABLE, "the device does not answer or refuses the login", after=True),
     _words(
         r"Connection (timed out|lost|reset|aborted)|timed out|Timeout|No Response",
         FaultKind.UNREACHABLE,
@@ -103,6 +107,10 @@ _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ |^(ERROR|WARNING|CRITI
 _NOISE = re.compile(r"DeprecationWarning|SyntaxWarning|InsecureRequestWarning|^\s+|^Traceback |^$|-h' for usage")
 _STATUS = re.compile(r"^Status:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 _SAID = re.compile(r"\b(on|off)\b", re.IGNORECASE)
+#: an output that says off and nothing else
+_OFF = re.compile(r"\s*(Status:\s*)?off\s*\Z", re.IGNORECASE)
+#: a warning of the interpreter as it prints it, with the line of code it is about
+_WARNING = re.compile(r"^\S+:\d+: (Deprecation|Syntax|InsecureRequest)Warning: .*\n?( {2}\S.*\n?)?", re.MULTILINE)
 
 
 def answer(program: str, action: Action, ended: Ended, needs: Parameters) -> Answer:
@@ -125,9 +133,9 @@ def _power(code: int, out: str, err: str) -> PowerStatus | None:
     said = {word.lower() for word in (*_SAID.findall(out), *_STATUS.findall(out))}
     if code == 0:
         return PowerStatus.ON if said <= {"on"} else PowerStatus.UNKNOWN
-    if code == 2 and said == {"off"}:
+    if code == 2 and _OFF.match(out):
         return PowerStatus.OFF
-    if code == 2 and not out.strip() and not list(_lines(err)):
+    if code == 2 and not (out + _WARNING.sub("", err)).strip():
         return PowerStatus.OFF
     return None
 
@@ -166,10 +174,15 @@ def _lines(text: str) -> Iterator[str]:
 
 def _shown(line: str, secrets: frozenset[str]) -> str | None:
     """Return *line* for a reader's eyes, or None where it may hold a secret in any spelling."""
-    folded = line.lower()
-    if any(secret.lower() in folded for secret in secrets):
+    folded = _plain(line)
+    if any(_plain(secret) in folded for secret in secrets):
         return None
     return "".join(character for character in line if character.isprintable())[:_LONGEST_MESSAGE] or None
+
+
+def _plain(text: str) -> str:
+    """Return *text* without what a program may add or drop: case, blanks, quotes and backslashes."""
+    return re.sub(r"[\s'\"\\]+", "", text).lower()
 
 
 def _secrets(needs: Parameters) -> frozenset[str]:
@@ -184,5 +197,6 @@ def _secrets(needs: Parameters) -> frozenset[str]:
         plain = value.reveal()
         login = f"{needs.username or ''}:{plain}"
         found |= {plain, quote(plain, safe=""), quote_plus(plain), repr(plain)[1:-1], plain.encode().hex()}
+        found |= {escape(plain), json.dumps(plain)[1:-1], repr(plain.encode())[2:-1]}
         found |= {base64.b64encode(text.encode()).decode().rstrip("=") for text in (plain, login)}
-    return frozenset(found)
+    return frozenset(filter(_plain, found))

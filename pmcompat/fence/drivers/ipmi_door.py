@@ -62,6 +62,7 @@ def door_of(agent: Agent) -> Door | AgentFault:
         given = parameters(agent)
         if not given.address:
             raise ModelError("the agent has no address", field="address")  # noqa: TRY301 - one way out for all of them
+        _refuse_bridging(given.settings)
         return Door(
             host=_host(given.address.strip()),
             port=given.ip_port or STANDARD_PORT,
@@ -82,13 +83,30 @@ def door_of(agent: Agent) -> Door | AgentFault:
         )
 
 
+def _refuse_bridging(settings: Mapping[str, str | None]) -> None:
+    """Refuse what names another controller behind the BMC: ignored, the command would reach the BMC itself."""
+    if settings.get("target"):
+        raise ModelError(
+            "the option target is not spoken by this driver",
+            field="options.target",
+            why="it names another controller behind the BMC",
+            fix="driver=fence_agents",
+        )
+
+
 def _host(address: str) -> str:
     """Return the address; one of IPv6 may stand in brackets, as in a URL."""
+    if not address.isprintable():
+        raise ModelError("the address holds control characters", field="address")
     return address[1:-1] if address.startswith("[") and address.endswith("]") else address
 
 
 def _fits(text: str, longest: int, field: str) -> str:
-    if len(text.encode(errors="surrogateescape")) > longest:
+    try:
+        length = len(text.encode(errors="surrogateescape"))
+    except UnicodeEncodeError:
+        raise ModelError(f"the {field} holds characters that cannot be encoded", field=field) from None
+    if length > longest:
         raise ModelError(f"the {field} is longer than the {longest} bytes IPMI 2.0 can carry", field=field)
     return text
 
@@ -97,7 +115,7 @@ def _suite(settings: Mapping[str, str | None]) -> int | None:
     text = (settings.get("cipher") or "").strip()
     if not text:
         return None
-    if text not in map(str, SUITES):
+    if not (text.isascii() and text.isdigit() and len(text) < 4 and int(text) in SUITES):
         raise ModelError(
             f"cipher suite {text[:10]} is not spoken by this driver",
             field="options.cipher",

@@ -70,7 +70,7 @@ class _Knock:
                 host, self.port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
             )[0]
             link = socket.socket(family, kind, protocol)
-        except OSError:
+        except (OSError, UnicodeError):
             return
         link.setblocking(False)
         self.sockets[link] = host
@@ -132,10 +132,10 @@ class _Knock:
 
 def _read(packet: bytes) -> AgentFault | None:
     """Return a fault where the device says that it cannot speak IPMI 2.0."""
-    if len(packet) > _EXTENDED and packet[_CODE] == 0 and packet[_TYPES] & 0x80 and packet[_EXTENDED] & 0x02:
+    if len(packet) <= _EXTENDED or packet[_CODE] != 0:
+        return None  # alive, and busy or odd: the login will tell
+    if packet[_TYPES] & 0x80 and packet[_EXTENDED] & 0x02:
         return None
-    if len(packet) <= _CODE:
-        return None  # alive, and odd: the login will tell
     return AgentFault(
         kind=FaultKind.UNSUPPORTED, message="the device does not speak IPMI 2.0; try driver=fence_agents without lanplus"
     )

@@ -21,7 +21,10 @@ from pmcompat.fence.drivers.ipmi_jobs import Bmc, Job
 from pmcompat.fence.drivers.ipmi_wire import BROKEN, LONGEST, REAP, SPAWN, Order, Report, decode_report, encode
 
 #: what a worker may know of the driver's environment: it can hold passwords (``PMCOMPAT_DSN``)
-_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "RES_OPTIONS", "LOCALDOMAIN")
+_ENVIRONMENT = (
+    *("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "RES_OPTIONS", "LOCALDOMAIN"),
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"),
+)
 #: seconds the forker gets to end by itself once its socket is closed
 _FAREWELL = 2.0
 

@@ -164,7 +164,7 @@ def _control(link: Link, action: str, *, patience: float, until: float) -> None:
         reply = reply or _look(link, action, replies, patience=patience, until=until)
         if reply is not None:
             if reply["code"]:
-                raise _completion(reply["code"], control=True)
+                raise _completion(reply["code"], control=True, copied=number > 1)
             link.suspect |= number > 1 or time.monotonic() - now >= _CONTROL_REPLY
             return
         if time.monotonic() >= until:
@@ -189,10 +189,11 @@ def _look(link: Link, action: str, replies: list[dict[str, Any]], *, patience: f
     raise _Failed(FaultKind.TIMEOUT, f"the device fell silent after {action}: it may have acted", sent=True, lost=True)
 
 
-def _completion(code: int, *, control: bool = False) -> _Failed:
+def _completion(code: int, *, control: bool = False, copied: bool = False) -> _Failed:
+    """Return what a completion code means; of a command that left before, unanswered, it says only what became of the copy."""
     if code in _NOT_DONE:
         kind, message = _NOT_DONE[code]
-        return _Failed(kind, f"{message} (completion code 0x{code:02X})")
+        return _Failed(kind, f"{message} (completion code 0x{code:02X})", sent=copied)
     message = "the device is busy" if code == _NODE_BUSY else "the device reports a failure"
     return _Failed(FaultKind.FAILED, f"{message} (completion code 0x{code:02X})", sent=control)
 
@@ -261,8 +262,12 @@ class _Worker:
                 raise
             # A copied packet of the login can set a session back to the level of a USER. Refused is not done: ask again.
             link.suspect = True
-            _take_privilege(link, patience=order["patience"], until=until)
-            _control(link, order["do"], patience=order["patience"], until=until)
+            try:
+                _take_privilege(link, patience=order["patience"], until=until)
+                _control(link, order["do"], patience=order["patience"], until=until)
+            except _Failed as again:
+                again.sent |= failed.sent
+                raise
         if link.suspect:
             self.hang_up()
         return {"accepted": True}

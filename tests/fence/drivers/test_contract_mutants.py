@@ -115,8 +115,8 @@ def bench(mutant: Callable[[Rack], SimulatedDriver]) -> Bench:
     ("mutant", "promise"),
     [
         (SendsTwice, "test_on_and_off_are_accepted_and_executed_once_each"),
-        (ReadsErrorsAsOff, "test_an_address_that_cannot_be_reached_is_a_fault_and_nothing_was_sent"),
-        (Raises, "test_an_address_that_cannot_be_reached_is_a_fault_and_nothing_was_sent"),
+        (ReadsErrorsAsOff, "test_an_address_that_cannot_be_reached_is_a_device_that_does_not_answer"),
+        (Raises, "test_an_address_that_cannot_be_reached_is_a_device_that_does_not_answer"),
         (SendsAfterItsDeadline, "test_a_deadline_that_has_passed_sends_nothing"),
         (SendsAlthoughCancelled, "test_a_command_cancelled_before_it_ran_is_never_sent"),
         (ShowsPasswords, "test_a_wrong_password_is_refused_and_never_shown"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
@@ -58,6 +59,11 @@ async def started(where: Path, count: int = 1) -> None:
     """Return when fence_x has been started *count* times for this outlet."""
     while len(starts(where)) < count:  # noqa: ASYNC110 # the event is in another process
         await asyncio.sleep(0.02)
+
+
+def descriptors() -> int:
+    """Return how many file descriptors this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def fault(answer: Answer) -> AgentFault:
@@ -151,6 +157,7 @@ class TestHowAProgramIsStarted:
             ("disable_timeout=1", "disable_timeout"),
             ("missing_as_off=1", "missing_as_off"),
             ("password_script=/bin/x", "password_script"),
+            ("ssh_options=-o ProxyCommand=id", "ssh_options"),
         ],
     )
     def test_what_the_program_does_not_know_or_cannot_be_given_starts_nothing(self, fence_x: FenceX, text: str, named: str):
@@ -160,6 +167,51 @@ class TestHowAProgramIsStarted:
         assert named in answer.message
         assert "hush" not in answer.message
         assert starts(where) == []
+
+    @pytest.mark.parametrize(
+        "address",
+        [
+            '127.0.0.1 -oProxyCommand="id"',
+            "-oProxyCommand=id",
+            "127.0.0.1\t-I open",
+            "a;id",
+            "$(id)",
+            "a'b",
+            'a"b',
+            "a\\ b",
+            "a|b",
+        ],
+    )
+    def test_an_address_that_is_more_than_an_address_starts_nothing(self, fence_x: FenceX, address: str):
+        """Facts §8.1, §13: the programs paste it into the command lines of ssh and ipmitool, and it ran as root."""
+        where = fence_x.outlet()
+        answer = fault(ask(fence_x.directory, replace(x_agent(where), address=address), STATUS))
+        assert (answer.kind, answer.sent) == (FaultKind.UNSUPPORTED, False)
+        assert "address" in answer.message
+        assert starts(where) == []
+
+    @pytest.mark.parametrize("address", ["10.0.0.1", "bmc-7.lab", "fe80::1%eth0", "[::1]", "pdü.example", "host/path"])
+    def test_what_an_address_may_be_is_sent(self, fence_x: FenceX, address: str):
+        where = fence_x.outlet()
+        assert ask(fence_x.directory, replace(x_agent(where), address=address), STATUS) is PowerStatus.ON
+        assert [start["given"]["ip"] for start in starts(where)] == [address]
+
+    @pytest.mark.parametrize("name", ["-oProxyCommand=id x", "root -p 1", 'a"b', "a'b"])
+    def test_a_user_name_that_is_more_than_a_name_starts_no_program_that_calls_others(self, fence_x: FenceX, name: str):
+        where = fence_x.outlet()
+        answer = fault(ask(fence_x.directory, replace(x_agent(where), username=name), STATUS))
+        assert (answer.kind, answer.sent) == (FaultKind.UNSUPPORTED, False)
+        assert "user name" in answer.message
+        assert starts(where) == []
+
+    @needs_fence_agents
+    @pytest.mark.parametrize("option", ["cipher=3 -H 127.0.0.9", "target=0x72 -I open", "hexadecimal_kg=00 -x"])
+    def test_no_option_of_the_bmcs_program_becomes_two_of_ipmitools(self, option: str):
+        options = Options(f"driver=fence_agents,lanplus=1,{option}")
+        agent = Agent(type="ipmilan", address="127.0.0.1", username="a", password=Secret("b"), ip_port=1, options=options)
+        answer = fault(run(lambda driver: driver.perform(agent, STATUS, deadline=time.monotonic() + 8)))
+        assert (answer.kind, answer.sent) == (FaultKind.UNSUPPORTED, False)
+        assert option.partition("=")[0] in answer.message
 
     def test_a_required_option_that_is_missing_starts_nothing(self, fence_x: FenceX):
         answer = fault(ask(fence_x.directory, Agent(type="x", address="device"), OFF))
@@ -233,7 +285,7 @@ class TestHowAProgramEnds:
             ("exit42", FaultKind.FAILED, True),
             ("partial", FaultKind.FAILED, True),
             ("warns", FaultKind.UNSUPPORTED, True),
-            ("says Unable to connect/login to fencing device", FaultKind.UNREACHABLE, False),
+            ("says Unable to connect/login to fencing device", FaultKind.UNREACHABLE, True),
             ("says Connection timed out", FaultKind.UNREACHABLE, True),
             ("says Failed: Unable to obtain correct plug status or plug is not available", FaultKind.FAILED, True),
             (
@@ -244,11 +296,12 @@ class TestHowAProgramEnds:
             ("says Failed: You have to enter existing physical plug!", FaultKind.UNSUPPORTED, False),
             ("says The command was not found or was not executable: /usr/bin/gnutls-cli.", FaultKind.UNSUPPORTED, False),
             ("says Returned 1: Timeout: No Response from 10.0.0.1", FaultKind.UNREACHABLE, True),
-            ("says login to 10.0.0.1: Connection refused", FaultKind.UNREACHABLE, False),
-            ("says [Errno -2] Name or service not known", FaultKind.UNREACHABLE, False),
+            ("says login to 10.0.0.1: Connection refused", FaultKind.UNREACHABLE, True),
+            ("says [Errno -2] Name or service not known", FaultKind.UNREACHABLE, True),
         ],
     )
     def test_every_failure_has_its_kind(self, fence_x: FenceX, mode: str, kind: FaultKind, sent: bool):
+        """What is only said before anything is switched was not sent; a lost device may have been lost after it obeyed."""
         answer = fault(ask(fence_x.directory, x_agent(fence_x.outlet(), mode), OFF))
         assert (answer.kind, answer.sent) == (kind, sent)
         assert answer.message
@@ -260,6 +313,42 @@ class TestHowAProgramEnds:
         answer = ask(fence_x.directory, x_agent(fence_x.outlet(power="off"), mode), STATUS)
         assert fault(answer).kind is FaultKind.FAILED
         assert not fault(answer).sent
+
+    @pytest.mark.parametrize(
+        ("out", "err"),
+        [
+            ("", "Try 'fence_x -h' for usage."),
+            ("", "   cannot reach the BMC: no route"),
+            ("", "\tlogin failed"),
+            ("", "2024-01-01 00:00:00,000 ERROR: \n   login to 10.0.0.1 failed"),
+            ("", "InsecureRequestWarning: then login failed"),
+            ("", "x.py:1: DeprecationWarning: old\n  import old\n  login failed"),
+            ("", "Traceback (most recent call last):"),
+            ("usage: fence_x [-h] [-o off]", ""),
+            ("the login is off-line", ""),
+            ("Status: OFFLINE", ""),
+            ("Status: OFF\nbut the outlet does not answer", ""),
+        ],
+    )
+    def test_no_text_beside_exit_code_2_is_read_as_off(self, out: str, err: str):
+        """F2: exit code 2 is *off* to a fence program and *wrong usage* to half of the world's."""
+        ended = Ended(code=2, out=out.encode(), err=err.encode())
+        found = answer("fence_x", STATUS, ended, parameters(Agent(type="x", address="a")))
+        assert found is not PowerStatus.OFF
+
+    @pytest.mark.parametrize(
+        ("out", "err"),
+        [
+            ("Status: OFF\n", "WARNING: slow"),
+            ("off\n", ""),
+            ("", ""),
+            ("", "x.py:1: DeprecationWarning: 'pipes' is deprecated\n  import pipes\n"),
+            ("", "/a/b.py:10: InsecureRequestWarning: Unverified HTTPS request\n"),
+        ],
+    )
+    def test_off_is_believed_where_nothing_else_is_said(self, out: str, err: str):
+        ended = Ended(code=2, out=out.encode(), err=err.encode())
+        assert answer("fence_x", STATUS, ended, parameters(Agent(type="x", address="a"))) is PowerStatus.OFF
 
     def test_the_programs_own_words_reach_the_reader(self, fence_x: FenceX):
         """B-47."""
@@ -276,6 +365,23 @@ class TestHowAProgramEnds:
         answer = fault(ask(fence_x.directory, agent, OFF))
         assert secret.lower() not in answer.message.lower()
         assert "passwd=" not in answer.message
+
+    @pytest.mark.parametrize(
+        ("secret", "said"),
+        [
+            ("correct  horse", "trap, sent: correct horse"),
+            ("tab\there", "trap, sent: tab here"),
+            ("p&<w", "trap: p&amp;&lt;w"),
+            ("pässe", "trap: p\\u00e4sse"),
+            ("pässe", "trap: p\\xc3\\xa4sse"),
+            ('q"uo', 'trap: q\\"uo'),
+            ("it's", "trap: it'\"'\"'s"),
+        ],
+    )
+    def test_no_spelling_of_a_secret_is_shown(self, secret: str, said: str):
+        needs = parameters(Agent(type="x", address="a", password=Secret(secret)))
+        found = fault(answer("fence_x", OFF, Ended(code=1, err=said.encode()), needs))
+        assert "trap" not in found.message
 
     def test_a_command_line_is_never_shown_and_a_missing_tool_is_named_with_its_package(self, fence_x: FenceX):
         mode = "says Cannot run command /usr/bin/snmpwalk -c 'private' 10.0.0.1"
@@ -387,6 +493,32 @@ class TestManyAtOnce:
         answer, took = run(steps, fence_x.directory, limits=Limits(working=2, busy=0.5))
         assert answer is PowerStatus.ON
         assert took < 5
+
+    def test_a_moment_without_file_descriptors_is_waited_out(self, fence_x: FenceX):
+        """One after the off ended a restart for good, with the host dark."""
+        where = fence_x.outlet()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+        async def steps(driver: FenceAgentsDriver) -> Answer:
+            await driver.perform(x_agent(where), STATUS, deadline=time.monotonic() + 8)
+            restore = asyncio.get_running_loop().call_later(0.3, resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors(), hard))
+            try:
+                return await driver.perform(x_agent(where), STATUS, deadline=time.monotonic() + 8)
+            finally:
+                restore.cancel()
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+        assert run(steps, fence_x.directory) is PowerStatus.ON
+
+    def test_a_program_that_does_not_say_what_it_accepts_is_slow_and_not_out_of_turn(self, fence_x: FenceX):
+        text = fence_x.path.read_text()
+        fence_x.path.write_text(
+            text.replace('if sys.argv[1:] == ["-o", "metadata"]:', "if sys.argv[1:]:\n    time.sleep(60)", 1)
+        )
+        found = fault(ask(fence_x.directory, x_agent(fence_x.outlet()), STATUS, within=1.0))
+        assert (found.kind, found.sent) == (FaultKind.TIMEOUT, False)
+        assert "what it accepts" in found.message
 
     def test_who_finds_no_place_in_time_is_told_that_nothing_was_sent(self, fence_x: FenceX):
         hung, good = fence_x.outlet("hung"), fence_x.outlet("good")

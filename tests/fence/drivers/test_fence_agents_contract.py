@@ -41,6 +41,7 @@ class TestTheContractOnFenceX(DriverContract):
             silent=x_agent(spare, "silent", address="silent"),
             wrong_password=x_agent(where(agents[0]), password=Secret("wr0ng-password")),
             unreachable=x_agent(spare, address="nowhere"),
+            knows_what_left=False,
             settles=0.5,
         )
 
@@ -52,7 +53,7 @@ class TestTheContractOnFenceDummy(DriverContract):
     test_a_silent_device_is_answered_for_before_the_deadline = None
     test_a_silent_device_does_not_delay_another = None
     test_a_wrong_password_is_refused_and_never_shown = None
-    test_an_address_that_cannot_be_reached_is_a_fault_and_nothing_was_sent = None
+    test_an_address_that_cannot_be_reached_is_a_device_that_does_not_answer = None
 
     @pytest.fixture
     def bench(self, tmp_path: Path) -> Bench:
@@ -103,6 +104,7 @@ class TestTheContractOnFenceRedfish(DriverContract):
                 power=lambda one: PowerStatus(by_port[one.ip_port or 0].power),
                 commands=lambda one: [Action(command) for command in by_port[one.ip_port or 0].commands],
                 unreachable=agent(1),
+                knows_what_left=False,
                 settles=0.5,
             )
 
@@ -115,7 +117,7 @@ class TestTheContractOnFenceIpmilan(DriverContract):
 
     test_a_wrong_password_is_refused_and_never_shown = None
     # a closed port costs the program its own 20 s: the silent device stands for both
-    test_an_address_that_cannot_be_reached_is_a_fault_and_nothing_was_sent = None
+    test_an_address_that_cannot_be_reached_is_a_device_that_does_not_answer = None
 
     @pytest.fixture
     def bench(self) -> Iterator[Bench]:

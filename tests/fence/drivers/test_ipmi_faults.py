@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import select
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -214,6 +218,42 @@ def test_a_device_that_answers_no_login_is_given_up_and_the_suite_named(bmc: Bmc
     assert "cipher suite 3" in answer.message
 
 
+def test_a_device_that_is_busy_at_the_first_question_is_not_one_of_another_protocol() -> None:
+    """Taken for "does not speak IPMI 2.0", which is final, it ended a restart with the host dark."""
+    with Bmc.start() as bmc, answering_once(bytes.fromhex("c0"), bmc.port) as port:
+        assert use(lambda driver: ask(driver, agent_of(port), Action.STATUS)) == PowerStatus.ON
+
+
+@contextlib.contextmanager
+def answering_once(code: bytes, target: int) -> Iterator[int]:
+    """A proxy that answers the first packet itself: Get Channel Authentication Capabilities failed with *code*."""
+
+    def serve() -> None:
+        packet, client = front.recvfrom(512)
+        front.sendto(packet[:14] + bytes.fromhex("08 81 1c 63 20 00 38") + code + bytes(9), client)
+        ready = {front: back, back: front}
+        while not stop.is_set():
+            for link in select.select(list(ready), (), (), 0.05)[0]:
+                packet, sender = link.recvfrom(512)
+                if link is front:
+                    client = sender
+                    back.sendto(packet, ("127.0.0.1", target))
+                else:
+                    front.sendto(packet, client)
+
+    stop = threading.Event()
+    with socket.socket(type=socket.SOCK_DGRAM) as front, socket.socket(type=socket.SOCK_DGRAM) as back:
+        front.bind(("127.0.0.1", 0))
+        back.bind(("127.0.0.1", 0))
+        server = threading.Thread(target=serve)
+        server.start()
+        try:
+            yield front.getsockname()[1]
+        finally:
+            stop.set()
+            server.join()
+
+
 def test_a_full_device_is_asked_again_until_it_has_room() -> None:
     with Bmc.start(slots=1) as bmc:
         first, second = agent_of(bmc.port), agent_of(bmc.port, options="cipher=3,privlvl=operator")
@@ -248,6 +288,29 @@ def test_a_full_device_is_called_full_though_the_deadline_came_in_the_middle_of_
         crowded = use(steps)
         assert (crowded.kind, crowded.sent) == (FaultKind.FAILED, False), crowded
         assert "no free session" in crowded.message
+
+
+@pytest.mark.parametrize("code", [0xC1, 0xC9, 0xCC, 0xD4, 0xD5, 0xD6])
+def test_an_off_whose_reply_was_lost_is_not_unsent_because_its_copy_was_refused(code: int) -> None:
+    """A device that is switching refuses the second off; taken for the first one's answer, the host was left dark."""
+    with Bmc.start(settle=2.5) as bmc, udp_proxy(bmc.port) as proxy:
+
+        async def refuse_the_copy() -> None:
+            while not await asyncio.to_thread(bmc.commands):  # noqa: ASYNC110 - the event is in another process
+                await asyncio.sleep(0.005)
+            await asyncio.to_thread(bmc.misbehave, refuse=["off"], code=code)
+
+        async def steps(driver: IpmiDriver) -> Answer:
+            agent = agent_of(proxy.port)
+            assert await ask(driver, agent, Action.STATUS) == PowerStatus.ON
+            proxy.weather.lose_replies = 1
+            refusing = asyncio.create_task(refuse_the_copy())
+            answer = await ask(driver, agent, Action.OFF, 10.0)
+            await refusing
+            return answer
+
+        assert fault(use(steps)).sent
+        assert bmc.commands() == ["off"]
 
 
 def test_no_more_sessions_than_allowed_are_opened_at_one_device(bmc: Bmc) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from ipmi_steps import OVERSHOOT, ask, fault, forker, processes, use, workers
 from peers.udp_proxy import UdpProxy
 from test_ipmi import agent_of
 
+import pmcompat
 from pmcompat.fence.commands import ACCEPTED, Answer
 from pmcompat.fence.drivers.ipmi import IpmiDriver, IpmiSettings
 from pmcompat.model import Action, AgentFault, FaultKind, PowerStatus, Secret
@@ -205,3 +207,33 @@ def test_ctrl_c_at_the_terminal_does_not_reach_the_workers(bmc: Bmc) -> None:
         return await ask(driver, agent_of(bmc.port), Action.STATUS)
 
     assert use(steps) == PowerStatus.ON
+
+
+@pytest.mark.parametrize("name", ["PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"])
+def test_workers_leave_no_byte_code_where_their_driver_leaves_none(tmp_path: Path, name: str) -> None:
+    """`make demo` left byte code in the checkout: what says where it goes was scrubbed with the rest of the environment."""
+    package = tmp_path / "pmcompat"
+    shutil.copytree(Path(pmcompat.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", "_data"))
+    text = (
+        "import asyncio, time\n"
+        "from pmcompat.fence.drivers.ipmi import IpmiDriver\n"
+        "from pmcompat.model import Action, Agent\n"
+        "async def steps():\n"
+        "    driver = IpmiDriver()\n"
+        "    agent = Agent(type='ipmilan', address='no-such-host.invalid')\n"
+        "    print((await driver.perform(agent, Action.STATUS, deadline=time.monotonic() + 8)).kind.value)\n"
+        "    await driver.close()\n"
+        "asyncio.run(steps())\n"
+    )
+    known = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        env={**known, "PYTHONPATH": str(tmp_path), name: str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "unreachable", done.stderr
+    assert list(package.rglob("__pycache__")) == []
