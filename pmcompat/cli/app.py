@@ -16,7 +16,7 @@ from typer.core import TyperGroup, TyperOption
 
 from pmcompat import __version__
 from pmcompat.cli import db, host, top, xml
-from pmcompat.cli.output import say, silence_stdout
+from pmcompat.cli.output import say, silence_stdout, verbosity
 from pmcompat.errors import (
     ConfigurationError,
     CredentialsRefused,
@@ -116,14 +116,10 @@ def root(
 
 
 def _report(error: PmcompatError) -> None:
-    if _verbosity() > 1:
+    if verbosity() > 1:
         traceback.print_exception(error)
     say("pmcompat: " + "\n".join(error.lines()))
     say(f"  [{error.code}]")
-
-
-def _verbosity() -> int:
-    return int(os.environ.get("PMCOMPAT_VERBOSE", "0") or 0)
 
 
 def _take_verbosity(arguments: list[str]) -> list[str]:

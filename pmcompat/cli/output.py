@@ -89,3 +89,9 @@ def confirm(question: str, *, yes: bool) -> None:
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise NeedsConfirmation("not confirmed", state="nothing was done")
+
+
+def verbosity() -> int:
+    """Return how much is to be told: 0, 1 (``-v``), 2 (``-vv``); ``PMCOMPAT_VERBOSE`` is a number or a word for yes."""
+    said = os.environ.get("PMCOMPAT_VERBOSE", "").strip().lower()
+    return int(said) if said.isdecimal() else int(said in {"true", "yes", "on"})

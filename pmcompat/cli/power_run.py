@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -107,6 +109,10 @@ def run(wish: Wish, choice: Choice, access: Access) -> int:
     """Do what is wished, and return the exit code."""
     if bool(choice.names) + (choice.cluster is not None) + choice.every != 1:
         raise typer.BadParameter("name hosts, or give --cluster, or give --all")
+    for name in ("deadline", "delay", "first_wait", "quiet_time", "storm_percent"):
+        value = getattr(wish, name)
+        if value is not None and not math.isfinite(value):
+            raise typer.BadParameter(f"--{name.replace('_', '-')} must be a number, not {value}")
     return _explain(wish, _read(wish, choice, access)) if wish.explain else asyncio.run(_run(wish, choice, access))
 
 
@@ -226,7 +232,7 @@ async def _execute(
     from pmcompat.cli.power_view import Reports, listener
 
     reports = Reports(json=wish.json)
-    on_event, view, drawing = listener(read.hosts, json=wish.json, verbose=_verbose())
+    on_event, view, drawing = listener(read.hosts, json=wish.json, verbose=output.verbosity() > 0)
     policy = Policy(
         quiet_time=read.quiet_time,
         hosts_at_once=wish.hosts_at_once,
@@ -290,23 +296,42 @@ def _end_on_signals(executor: FenceExecutor) -> None:
     The loop's own handlers go with the loop: a signal after that would take the exit code of what is done already.
     """
     loop = asyncio.get_running_loop()
+    signals = _Signals(executor)
 
     def heard(number: int, _frame: object) -> None:
         with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(_signalled, executor, signal.Signals(number))
+            loop.call_soon_threadsafe(signals.heard, signal.Signals(number))
 
     for number in ENDING_SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN and number is not signal.SIGINT:
+            continue  # nohup: whoever started us wants it ignored
         with suppress(ValueError):  # not in the main thread
             signal.signal(number, heard)
 
 
-def _signalled(executor: FenceExecutor, number: signal.Signals) -> None:
-    output.say(f"{number.name}: ending; a restart that has cut the power gives it back first. Once more ends at once.")
-    executor.end(number.name)
+class _Signals:
+    """Tells a person who insists from one event that comes as several signals.
 
+    A terminal that closes may send SIGHUP twice, a service manager SIGTERM and SIGHUP, ``timeout`` and a terminal one Ctrl-C
+    each: none of that takes a duty from us (law F8). The same signal again, a moment later, does; SIGHUP never.
+    """
 
-def _verbose() -> bool:
-    return int(os.environ.get("PMCOMPAT_VERBOSE", "0") or 0) > 0
+    #: seconds within which a signal that comes again is the same event: nobody presses twice so fast
+    ONE_EVENT = 0.04
+
+    def __init__(self, executor: FenceExecutor) -> None:
+        self._executor = executor
+        self._first: dict[signal.Signals, float] = {}
+
+    def heard(self, number: signal.Signals) -> None:
+        """End the waiting at the first signal, the duty at one that insists; others change nothing."""
+        now = time.monotonic()
+        insists = number is not signal.SIGHUP and now - self._first.get(number, now) >= self.ONE_EVENT
+        if not self._first or insists:
+            more = "" if insists else "; a restart that has cut the power gives it back first. Once more ends at once."
+            output.say(f"{number.name}: ending{more}")
+            self._executor.end(number.name)
+        self._first.setdefault(number, now)
 
 
 def _drivers(simulate: str | None) -> dict[str, Driver]:

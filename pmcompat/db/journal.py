@@ -66,6 +66,15 @@ FROM pmcompat.operations
 WHERE host_id = ANY(%(hosts)s::uuid[]) AND by_person AND outcome = 'succeeded'
 GROUP BY host_id, operation
 """
+# operations of the last hour that ended without knowing what became of their off
+_LATE_OFFS: Final = """
+SELECT host_id, extract(epoch FROM clock_timestamp()
+    - max(CASE outcome WHEN 'died' THEN started_at ELSE finished_at END))::double precision
+FROM pmcompat.operations
+WHERE host_id = ANY(%(hosts)s::uuid[]) AND operation IN ('stop', 'restart') AND outcome IN ('died', 'uncertain')
+  AND stage IN ('not touched', 'going off') AND started_at > clock_timestamp() - interval '1 hour'
+GROUP BY host_id
+"""
 # how far an operation certainly got, from the events that reached us: a lower bound
 _REACHED: Final = """
 SELECT kind, action, what FROM pmcompat.operation_events WHERE operation_id = %s ORDER BY id
@@ -141,7 +150,7 @@ UPDATE pmcompat.operations o SET confirmed_at = clock_timestamp(), confirmed_by 
     finished_at = coalesce(finished_at, clock_timestamp()),
     outcome = CASE WHEN finished_at IS NULL THEN 'confirmed' ELSE outcome END
 WHERE host_id = %(host)s AND confirmed_at IS NULL AND (finished_at IS NULL OR outcome IN ('died', 'uncertain')
-    OR (outcome = 'failed' AND operation = 'restart' AND stage IN ('off', 'going on')))
+    OR (outcome = 'failed' AND operation = 'restart' AND stage IN ('going off', 'off', 'going on')))
 """
 
 
@@ -175,15 +184,20 @@ class PostgresJournal:
         since: dict[UUID, dict[Operation, float]] = {host: {} for host in hosts}
         async with self._connections.one() as conn:
             async with conn.pipeline():
-                cursors = [await conn.execute(query, {"hosts": list(since)}) for query in (_SINCE, _UNFINISHED, _RESUMABLE)]
-            ages, unfinished, resumable = [await cursor.fetchall() for cursor in cursors]
+                queries = (_SINCE, _UNFINISHED, _RESUMABLE, _LATE_OFFS)
+                cursors = [await conn.execute(query, {"hosts": list(since)}) for query in queries]
+            ages, unfinished, resumable, late = [await cursor.fetchall() for cursor in cursors]
             for host, name, age in ages:
                 since[host][Operation(name)] = age
             for host, operation, age in await audit.ages(conn, list(since), schema=self._schema):
                 since[host][operation] = min(age, since[host].get(operation, age))
             left = {host: await self._unfinished(conn, row) for host, *row in unfinished}
             dark = {host: await self._unfinished(conn, row) for host, *row in resumable}
-        return [Past(since=since[host], unfinished=left.get(host), resumable=dark.get(host)) for host in hosts]
+        offs = dict(late)
+        return [
+            Past(since=since[host], unfinished=left.get(host), late_off=offs.get(host), resumable=dark.get(host))
+            for host in hosts
+        ]
 
     async def _unfinished(self, conn: AsyncConnection, row: Sequence[Any]) -> Unfinished:
         return unfinished_of(row, await _all(conn, _REACHED, [row[0]]))

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import errors
 
 from pmcompat.db.connection import AsyncConnection, connect_async
-from pmcompat.errors import DatabaseUnreachable, PmcompatError, Refused, SchemaError
+from pmcompat.errors import DatabaseUnreachable, PmcompatError, SchemaError
 
 #: seconds that one use of a connection may take; a database that answers later cannot be waited for
 LONGEST_USE = 10.0
@@ -34,9 +34,9 @@ class Connections:
     async def one(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection in autocommit; it comes back clean, or is thrown away.
 
-        :raises DatabaseUnreachable: no connection, the connection was lost, or no answer within :data:`LONGEST_USE`.
+        :raises DatabaseUnreachable: no connection, the connection was lost, no answer within :data:`LONGEST_USE`, or the role
+            may not use the tables (law F7: what cannot be written is not begun).
         :raises SchemaError: the tables are not there.
-        :raises Refused: the role may not use them.
         """
         async with self._places:
             conn: AsyncConnection | None = None
@@ -95,11 +95,11 @@ def translated(error: psycopg.Error) -> PmcompatError:
                 fix="run `pmcompat db upgrade`, or use --no-journal",
             )
         case errors.InsufficientPrivilege() | errors.ReadOnlySqlTransaction():
-            return Refused(
+            return DatabaseUnreachable(
                 "the database role may not write the journal",
                 why=why,
                 state="nothing was sent",
-                fix="run `pmcompat db upgrade --grant-to ROLE`",
+                fix="run `pmcompat db upgrade --grant-to ROLE`, or use --no-journal",
             )
         case _:
             return DatabaseUnreachable(

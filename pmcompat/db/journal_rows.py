@@ -86,10 +86,10 @@ def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, l
 
 
 def outcome_word(outcome: Outcome) -> str:
-    """Return ``succeeded``, ``failed`` or ``uncertain``."""
-    if outcome.uncertain:
-        return "uncertain"
-    return "succeeded" if outcome.succeeded else "failed"
+    """Return ``succeeded`` (a degraded start too), ``uncertain`` or ``failed``."""
+    if outcome.succeeded:
+        return "succeeded"
+    return "uncertain" if outcome.uncertain else "failed"
 
 
 @singledispatch

@@ -9,21 +9,26 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 
 from pmcompat.errors import CredentialError, PmcompatError
-from pmcompat.fence.clock import Clock, sleep, until
+from pmcompat.fence.clock import Clock, Handle, sleep, until
 from pmcompat.fence.commands import Answer, Command, Flow, Reply
 from pmcompat.fence.drivers import Driver
 from pmcompat.fence.events import Answered, Ending, Event, Request, Sent
 from pmcompat.fence.exits import ENDED_BY_DEADLINE, ENDED_BY_LOST_LOCK
 from pmcompat.fence.flow import Notebook, Patience, finish, owes
 from pmcompat.fence.flow.duty import SHORT
+from pmcompat.fence.flow.timing import LATE_OFF
 from pmcompat.fence.protocols import Held
 from pmcompat.model import Action, Agent, AgentFault, FaultKind, Outcome
 
 #: seconds after its deadline at which a driver that has not answered is no longer waited for
 OVERDUE = 0.1
+#: seconds that a turn at a device has to be waited for to count as waiting
+QUEUED = 0.05
+#: share of a budget that counts as the whole: a deadline as long as the budget ends just before its last poll
+NEARLY = 0.9
 
 
 class _Ended(Exception):
@@ -58,6 +63,14 @@ class Conductor:
         #: commands that a driver has, with the time they left
         self._under_way: dict[Command, float] = {}
         self._reason: str | None = None
+        self._asked_to_end = False
+        #: seconds the operation may take, from its beginning or its last turn at a device that is shared
+        self._allowed = 0.0
+        self._ends_at = 0.0
+        self._strict = True
+        self._timer: Handle | None = None
+        #: commands that wait for their turn at a device
+        self._waiting_for_turn = 0
         self._aborted = False
         self._in_duty = False
 
@@ -67,30 +80,55 @@ class Conductor:
         return self._clock.time() - self._began
 
     def end(self, reason: str) -> None:
-        """End the waiting: a deadline, a signal, a lost lock. A second call ends the duty too."""
-        if self._reason is not None and reason != ENDED_BY_LOST_LOCK:
-            self._aborted = True
+        """End the waiting; a second call ends the duty too. A deadline that has passed before is no first call."""
+        self._aborted = self._aborted or self._asked_to_end
+        self._asked_to_end = True
         self._reason = self._reason or reason
         self._wake()
 
-    async def conduct(self, flow: Flow[Outcome], *, deadline: float | None) -> Outcome:
-        """Drive *flow* to its outcome, or, ended before, to what it owes; *deadline* in seconds from now."""
-        timer = None if deadline is None else self._clock.call_later(deadline, self._deadline_passed)
+    async def conduct(self, flow: Flow[Outcome], *, deadline: float, strict: bool = True) -> Outcome:
+        """Drive *flow* to its outcome, or, ended before, to what it owes.
+
+        :param deadline: seconds from now.
+        :param strict: nobody is waited for beyond it; else it counts anew once a command had to wait for its turn at a device
+            that others share: that is nobody's silence.
+        """
+        self._allowed, self._strict = deadline, strict
+        self._end_in(deadline)
         try:
             return await self._drive(flow)
         except _Ended:
             flow.close()
         finally:
-            if timer is not None:
-                timer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
         try:
             return await self._finish()
         finally:
             await self._drop(list(self._tasks))
 
+    def _end_in(self, seconds: float) -> None:
+        self._ends_at = self._clock.time() + seconds
+        self._timer = self._clock.call_later(seconds, self._deadline_passed)
+
     def _deadline_passed(self) -> None:
-        if self._reason is None:
-            self.end(ENDED_BY_DEADLINE)
+        left = self._allowed if self._waiting_for_turn else self._ends_at - self._clock.time()
+        if left > 0 and not self._strict:
+            self._end_in(left)
+        elif self._reason is None:
+            self._reason = ENDED_BY_DEADLINE
+            self._wake()
+
+    async def _take_turn(self, agent: Agent, turn: AsyncExitStack) -> None:
+        """Wait until *agent* may be asked; *turn* gives its place back. A deadline that is not strict counts from then on."""
+        began = self._clock.time()
+        self._waiting_for_turn += 1
+        try:
+            await turn.enter_async_context(self._gate(agent))
+        finally:
+            self._waiting_for_turn -= 1
+        if (now := self._clock.time()) - began > QUEUED:
+            self._ends_at = now + self._allowed
 
     async def _finish(self) -> Outcome:
         """Do what is owed (law F8): what left is heard out for a short time, what did not leave never leaves."""
@@ -104,23 +142,24 @@ class Conductor:
             await self._hear_out([self._tasks[command] for command in switching])
         await self._give_up()
         if not duty or self._aborted:
-            if self._aborted or reason != ENDED_BY_DEADLINE:  # a deadline leaves time for one confirmation at least
-                self._doubt()
+            self._doubt(watched=reason == ENDED_BY_DEADLINE and not self._aborted)
             return self._book.outcome(ended_by=reason)
         self._in_duty = True
         flow = finish(self._book, ended_by=reason)
         try:
-            return await self._drive(flow)
+            await self._drive(flow)
         except _Ended:
             flow.close()
             await self._give_up()
-            self._doubt()
-            return self._book.outcome(ended_by=reason)
+        self._doubt(watched=not self._aborted)
+        return self._book.outcome(ended_by=reason)
 
-    def _doubt(self) -> None:
-        """Nobody watches any more: a command that has not shown may still act."""
+    def _doubt(self, *, watched: bool) -> None:
+        """Nobody watches any more: a command that has not shown may still act, unless it was *watched* for its whole budget."""
         for track in self._book.tracks:
-            track.doubt()
+            timing = self._patience.start if track.asked is Action.ON else self._patience.stop
+            if not watched or self.at - track.switched_at < NEARLY * min(timing.budget, LATE_OFF):
+                track.doubt()
 
     async def _hear_out(self, tasks: list[asyncio.Task[None]]) -> None:
         give_up = self._clock.time() + SHORT
@@ -197,7 +236,8 @@ class Conductor:
         """Wait, ask whether the lock still holds, send, and queue the reply."""
         if command.after > 0:
             await sleep(self._clock, command.after)
-        async with self._gate(command.agent):
+        async with AsyncExitStack() as turn:
+            await self._take_turn(command.agent, turn)
             if command.action is not Action.STATUS and not await self._still_held():
                 return
             self._emit(Sent(request=self._request, at=self.at, agent=command.agent, action=command.action))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import ipaddress
 import os
 import socket
 import uuid
@@ -33,7 +34,7 @@ from pmcompat.fence.scribe import Listener
 from pmcompat.fence.threads import LoopThread
 from pmcompat.fence.undertaking import Means, Undertaking
 from pmcompat.model import Agent, Host, Operation, Outcome, PowerStatus
-from pmcompat.options import Parameters, parameters
+from pmcompat.options import IPMI_TYPES, Parameters, parameters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,14 +92,23 @@ def same_device(agent: Agent) -> Hashable:
     The usual port of a BMC may be written or not.
     """
     try:
-        return _device(parameters(agent))
+        return _device(parameters(agent), bmc=agent.type in IPMI_TYPES)
     except PmcompatError:  # it will say so itself when it is asked
         return (agent.address or "").casefold(), agent.ip_port
 
 
-def _device(meant: Parameters) -> Hashable:
-    usual = STANDARD_PORT if meant.driver == "ipmi" else None
-    return (meant.address or "").casefold(), meant.ip_port or usual
+def _device(meant: Parameters, *, bmc: bool) -> Hashable:
+    usual = STANDARD_PORT if bmc else None
+    return _one_spelling(meant.address or ""), meant.ip_port or usual
+
+
+def _one_spelling(address: str) -> str:
+    """Return an address as it is compared: IPv6 has many spellings, a name may end in a dot."""
+    plain = address.strip().removeprefix("[").removesuffix("]")
+    try:
+        return str(ipaddress.ip_address(plain))
+    except ValueError:
+        return plain.casefold().removesuffix(".")
 
 
 def same_plug(agent: Agent) -> Hashable:
@@ -107,7 +117,8 @@ def same_plug(agent: Agent) -> Hashable:
         meant = parameters(agent)
     except PmcompatError:  # it will say so itself when it is asked
         return plain_identity(agent)
-    return _device(meant) if meant.driver == "ipmi" else (_device(meant), meant.plug)
+    bmc = agent.type in IPMI_TYPES  # whichever driver reaches it
+    return _device(meant, bmc=True) if bmc else (_device(meant, bmc=False), meant.plug)
 
 
 class FenceExecutor:

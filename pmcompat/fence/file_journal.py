@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,7 +71,7 @@ class FileJournal:
             request,
             "finished",
             succeeded=outcome.succeeded,
-            uncertain=outcome.uncertain,
+            uncertain=outcome.uncertain and not outcome.succeeded,
             power=outcome.power.value,
             stage=outcome.stage.value,
             seconds=round(seconds, 4),
@@ -90,23 +90,26 @@ class FileJournal:
 
     async def confirm(self, host_id: UUID, origin: Origin) -> int:
         """Settle what is unfinished under a person's name."""
-        unfinished = (await self.past(host_id)).unfinished
-        if unfinished is None:
-            return 0
-        line = {
-            "time": time.time(),
-            "what": "settled",
-            "host_id": str(host_id),
-            "operation": unfinished.operation.value,
-            "operation_id": str(unfinished.operation_id),
-            "settles": str(unfinished.operation_id),
-            "user": origin.user,
-            "machine": origin.machine,
-            "pid": origin.pid,
-            "text": "a person says that the host is off",
-        }
-        await self._elsewhere(self._append, [line])
-        return 1
+        past = await self.past(host_id)
+        open_ = {left.operation_id: left for left in (past.unfinished, past.resumable) if left is not None}
+        lines = [
+            {
+                "time": time.time(),
+                "what": "settled",
+                "host_id": str(host_id),
+                "operation": left.operation.value,
+                "operation_id": str(left.operation_id),
+                "settles": str(left.operation_id),
+                "user": origin.user,
+                "machine": origin.machine,
+                "pid": origin.pid,
+                "text": "a person says that the host is off",
+            }
+            for left in open_.values()
+        ]
+        if lines:
+            await self._elsewhere(self._append, lines)
+        return len(lines)
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -124,7 +127,8 @@ class FileJournal:
                 data = b"\n" + data
             file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.write(file, data)
+                while data:  # a disk that fills up takes a part, and says so at the next one
+                    data = data[os.write(file, data) :]
                 os.fsync(file)
             finally:
                 os.close(file)
@@ -198,38 +202,74 @@ def _said(event: Event) -> dict[str, object] | None:
     return None
 
 
-def _past(lines: Sequence[Line], *, now: float) -> Past:
-    since: dict[Operation, float] = {}
-    open_: dict[str, Line] = {}
-    dark: dict[str, Line] = {}
-    stages: dict[str, Stage] = {}
-    for line in lines:
+#: operations that send an off, and how far one got whose off may still take effect
+_DARKENING, _OFF_OPEN = (Operation.STOP, Operation.RESTART), (Stage.NOT_TOUCHED, Stage.GOING_OFF)
+
+
+class _Reading:
+    """What the lines of one host say, read in their order."""
+
+    def __init__(self) -> None:
+        self.since: dict[Operation, float] = {}
+        self.open: dict[str, Line] = {}
+        #: restarts that owe the host its on
+        self.dark: dict[str, Line] = {}
+        #: operations that ended with an off on its way
+        self.late: list[Line] = []
+        self.stages: dict[str, Stage] = {}
+
+    def read(self, line: Line) -> None:
+        """Take one line in."""
         key = str(line.get("operation_id"))
         match line.get("what"):
             case "started":
-                open_[key] = line
+                self.open[key] = line
             case "event":
-                stages[key] = _stage(line, stages.get(key, Stage.NOT_TOUCHED))
+                self.stages[key] = _stage(line, self.stages.get(key, Stage.NOT_TOUCHED))
             case "settled":
-                settled = str(line.get("settles"))
-                was = open_.pop(settled, None)
-                if was is not None and was["operation"] == Operation.RESTART and stages.get(settled):
-                    dark[settled] = was
+                self._settled(str(line.get("settles")), by_person=line.get("settles") == key)
             case "finished":
-                begun = open_.pop(key, line)
-                dark.pop(str(line.get("resumes")), None)
-                if line.get("succeeded"):
-                    dark.clear()
-                    if line.get("by_person"):
-                        since[Operation(line["operation"])] = max(now - line["time"], 0.0)
-                elif line["operation"] == Operation.RESTART and line["stage"] in {Stage.OFF, Stage.GOING_ON, Stage.GOING_OFF}:
-                    dark[key], stages[key] = begun, Stage(line["stage"])
-    unfinished = [_unfinished(line, stages, now) for line in open_.values()]
-    left_dark = [_unfinished(line, stages, now) for line in (*dark.values(), *open_.values()) if line["operation"] == "restart"]
+                self._finished(key, line)
+
+    def _settled(self, key: str, *, by_person: bool) -> None:
+        was = self.open.pop(key, None)
+        if by_person:
+            self.dark.pop(key, None)
+        elif was is not None:  # it died, and another operation took over
+            if was["operation"] in _DARKENING and self.stages.get(key, Stage.NOT_TOUCHED) in _OFF_OPEN:
+                self.late.append(was)
+            if was["operation"] == Operation.RESTART:
+                self.dark[key] = was
+
+    def _finished(self, key: str, line: Line) -> None:
+        begun = self.open.pop(key, line)
+        self.dark.pop(str(line.get("resumes")), None)
+        if line.get("succeeded"):
+            if line["operation"] != Operation.STATUS or line.get("power") == PowerStatus.ON:
+                self.dark.clear()
+            if line.get("by_person"):
+                self.since[Operation(line["operation"])] = line["time"]
+            return
+        if line.get("uncertain") and line["operation"] in _DARKENING and line["stage"] in _OFF_OPEN:
+            self.late.append(line)
+        if line["operation"] == Operation.RESTART and line["stage"] in {Stage.OFF, Stage.GOING_ON, Stage.GOING_OFF}:
+            self.dark[key], self.stages[key] = begun, Stage(line["stage"])
+
+
+def _past(lines: Sequence[Line], *, now: float) -> Past:
+    found = _Reading()
+    for line in lines:
+        found.read(line)
+
+    def newest(left: Iterable[Line]) -> Unfinished | None:
+        return next((_unfinished(line, found.stages, now) for line in reversed([*left])), None)
+
+    restarts = [line for line in (*found.dark.values(), *found.open.values()) if line["operation"] == Operation.RESTART]
     return Past(
-        since=since,
-        unfinished=unfinished[-1] if unfinished else None,
-        resumable=left_dark[-1] if left_dark else None,
+        since={operation: max(now - at, 0.0) for operation, at in found.since.items()},
+        unfinished=newest(found.open.values()),
+        late_off=min((max(now - line["time"], 0.0) for line in found.late), default=None),
+        resumable=newest(restarts),
     )
 
 

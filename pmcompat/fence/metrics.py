@@ -99,8 +99,6 @@ def _word(answer: Answer) -> str:
 
 
 def _result(outcome: Outcome) -> str:
-    if outcome.uncertain:
-        return "uncertain"
-    if not outcome.succeeded:
-        return "failed"
-    return "degraded" if outcome.degraded else "succeeded"
+    if outcome.succeeded:
+        return "degraded" if outcome.degraded else "succeeded"
+    return "uncertain" if outcome.uncertain else "failed"

@@ -154,15 +154,18 @@ def _without_agents(host: Host) -> Refused | None:
             state=NOTHING_SENT,
             fix="give the host an agent, or disable its power management",
         )
-    for agent in usable:
-        for name, value in (("type", agent.type), ("address", agent.address)):
-            if not value and not (name == "address" and agent.options):
-                return Refused(
-                    f"the {agent_name(agent).split()[0]} agent of host {host.name} has no {name}",
-                    why=f"an agent without {name} cannot be asked",
-                    state=NOTHING_SENT,
-                    fix=f"set the agent's {name}",
-                )
+    without_type = [agent for agent in usable if not agent.type]
+    homeless = [agent for agent in usable if not agent.address and not agent.options]
+    # a level that cannot be asked is a level that failed (law F5): another one may do
+    asked = [level for level in host.power_management.levels if not any(agent in homeless for agent in level)]
+    for name, agents in (("type", without_type), ("address", [] if asked else homeless)):
+        if agents:
+            return Refused(
+                f"the {agent_name(agents[0]).split()[0]} agent of host {host.name} has no {name}",
+                why=f"an agent without {name} cannot be asked",
+                state=NOTHING_SENT,
+                fix=f"set the agent's {name}",
+            )
     return None
 
 
@@ -202,8 +205,17 @@ def _too_short(request: Request, patience: Patience, deadline: float | None) -> 
     if deadline is None or request.operation not in DARKENING or request.resumes is not None:
         return None
     least = patience.stop.budget
-    if deadline >= least:
+    longest = max((patience.minimum(agent) for agent in request.agents), default=0.0)
+    if deadline >= max(least, longest):
         return None
+    if longest > least:
+        return Refused(
+            f"a deadline of {deadline:g} s is shorter than one confirmation of off",
+            why=f"an agent is not asked before {longest:g} s have passed since its off (power_wait, or its type's own wait)",
+            state=NOTHING_SENT,
+            fix=f"allow {longest:g} s or more, or set the agent's option power_wait",
+            least=longest,
+        )
     return Refused(
         f"a deadline of {deadline:g} s is shorter than one confirmation of off",
         why=f"an off is waited for {least:g} s: first wait {patience.stop.first_wait:g} s, "

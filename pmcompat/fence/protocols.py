@@ -55,6 +55,8 @@ class Past:
     since: Mapping[Operation, float] = field(default_factory=dict)
     #: the newest operation on this host that never finished and that no later status read settled
     unfinished: Unfinished | None = None
+    #: seconds since an operation ended, cut short or dead, of which an off may still take effect; None: there is none
+    late_off: float | None = None
     #: the newest restart that left the host without its ``on``: died, or ended with a level off (``host resume``)
     resumable: Unfinished | None = None
 

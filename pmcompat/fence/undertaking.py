@@ -77,7 +77,8 @@ class Undertaking:
         :raises DatabaseUnreachable: lock or journal cannot be reached; nothing was sent.
         """
         try:
-            self._raise(refusal(self.request, self._means.rules, deadline=self._deadline, force=self._force))
+            rules, deadline = self._means.rules, None if self.resuming else self._deadline  # to resume sends no off
+            self._raise(refusal(self.request, rules, deadline=deadline, force=self._force))
             if self.request.operation is Operation.STATUS:
                 return await self._look()
             return await self._switch()
@@ -156,7 +157,15 @@ class Undertaking:
         self._raise(refusal_by_past(self.request, self._means.rules, past, force=self._force))
         if self._ended_by is None:
             await self._reach(journal.started(self.request, past.unfinished), "the journal")
+            await self._take_back(journal)
         return past
+
+    async def _take_back(self, journal: Journal) -> None:
+        """Close a record during whose writing a signal came: nothing has begun, and nothing is uncertain."""
+        if self._ended_by is not None:
+            book = Notebook.of(self.request.operation, self.request.host.power_management)
+            with suppress(Exception):
+                await journal.finished(self.request, book.outcome(ended_by=self._ended_by), self.seconds)
 
     def _resume(self, past: Past) -> None:
         self._left = past.resumable
@@ -185,7 +194,7 @@ class Undertaking:
 
         book = Notebook.of(self.request.operation, self.request.host.power_management, tell)
         patience = self._means.rules.patience
-        book.late_off = _late_off(self._left, patience)
+        book.late_off = max(_late_off(self._left, past.late_off, patience), 0.0)
         self._conductor = conductor = Conductor(
             self.request,
             book,
@@ -199,9 +208,10 @@ class Undertaking:
         )
         scribe.emit(Began(request=self.request, at=0.0))
         levels = self.request.host.power_management.levels
-        deadline = longest(self.request.operation, levels, patience) if self._deadline is None else self._deadline
+        given = self._deadline is not None
+        deadline = self._deadline if self._deadline is not None else longest(self.request.operation, levels, patience)
         flow = (resume if self.resuming else run)(book, patience)
-        outcome = await conductor.conduct(flow, deadline=deadline)
+        outcome = await conductor.conduct(flow, deadline=deadline, strict=given)
         if past.unfinished is not None:
             outcome = _noted(outcome, _told(past.unfinished), first=True)
         scribe.emit(Finished(request=self.request, at=self.seconds, outcome=outcome))
@@ -231,14 +241,15 @@ def _noted(outcome: Outcome, note: str, *, first: bool = False) -> Outcome:
     return replace(outcome, notes=(note, *outcome.notes) if first else (*outcome.notes, note))
 
 
-def _late_off(left: Unfinished | None, patience: Patience) -> float:
-    """Return the seconds for which an off of the operation that was *left* may still take effect; 0 if it sent none.
+def _late_off(left: Unfinished | None, ended: float | None, patience: Patience) -> float:
+    """Return the seconds for which an off may still take effect: of the operation that was *left*, or of one that *ended* so.
 
     One that got as far as a confirmed off has none under way. Its last events may be missing, so "not touched" proves nothing.
     """
-    if left is None or left.operation is Operation.START or left.stage in {Stage.OFF, Stage.GOING_ON, Stage.DONE}:
-        return 0.0
-    return max(min(patience.stop.budget, LATE_OFF) - left.age, 0.0)
+    ages = [] if ended is None else [ended]
+    if left is not None and left.operation is not Operation.START and left.stage in {Stage.NOT_TOUCHED, Stage.GOING_OFF}:
+        ages.append(left.age)
+    return max((min(patience.stop.budget, LATE_OFF) - age for age in ages), default=0.0)
 
 
 def _doubt(outcome: Outcome, left: Unfinished, patience: Patience) -> str:
@@ -246,7 +257,7 @@ def _doubt(outcome: Outcome, left: Unfinished, patience: Patience) -> str:
     powers = {result.power for result in outcome.agents}
     if PowerStatus.ON not in powers:
         return ""
-    if _late_off(left, patience) > 0:
+    if _late_off(left, None, patience) > 0:
         return "an off may still take effect"
     halfway = left.operation is Operation.RESTART and PowerStatus.OFF in powers
     return "a supply is off: see `pmcompat host resume`" if halfway else ""

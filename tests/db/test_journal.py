@@ -10,7 +10,7 @@ import pytest
 
 from pmcompat.db.connection import connect
 from pmcompat.db.journal import PostgresJournal
-from pmcompat.errors import DatabaseUnreachable, Locked, Refused, SchemaError
+from pmcompat.errors import DatabaseUnreachable, Locked, SchemaError
 from pmcompat.fence.commands import ACCEPTED, Conclusion, Remark
 from pmcompat.fence.events import Answered, Began, Ending, Event, Finished, Noticed, Origin, Request, Sent
 from pmcompat.fence.protocols import Journal
@@ -276,6 +276,69 @@ def test_a_restart_that_failed_before_anything_was_off_is_not_offered(dsn):
     assert run(dsn, work).resumable is None
 
 
+@pytest.mark.parametrize(
+    ("operation", "stage", "unsettled", "late"),
+    [
+        (Operation.STOP, Stage.GOING_OFF, True, True),
+        (Operation.RESTART, Stage.GOING_OFF, True, True),
+        (Operation.STOP, Stage.GOING_OFF, False, False),
+        (Operation.RESTART, Stage.GOING_ON, True, False),
+        (Operation.START, Stage.GOING_ON, True, False),
+    ],
+)
+def test_an_off_that_may_still_take_effect_is_remembered(dsn, operation, stage, unsettled, late):
+    """The next start said "already on" of a host that went dark a few seconds later."""
+    cut = asked(operation)
+
+    async def work(journal):
+        await journal.started(cut, None)
+        await journal.finished(cut, outcome(cut, succeeded=False, stage=stage, unsettled=unsettled), 1.0)
+        return (await journal.past(HOST.id)).late_off
+
+    found = run(dsn, work)
+    assert (found is not None) == late
+    assert found is None or 0 <= found < 10
+
+
+def test_the_off_of_one_that_died_is_remembered_though_a_start_took_over_and_died_too(dsn):
+    crash(dsn, asked(Operation.STOP))
+
+    async def work(journal):
+        await journal.started(asked(Operation.START), (await journal.past(HOST.id)).unfinished)
+        return (await journal.past(HOST.id)).late_off
+
+    assert run(dsn, work) is not None
+
+
+def test_a_degraded_start_is_one_that_succeeded(dsn):
+    """Recorded as uncertain, it counted for no quiet time and settled nothing."""
+    begun = asked(Operation.START)
+    degraded = replace(outcome(begun), degraded=True)
+    lost = replace(degraded.agents[1], reached=False, power=PowerStatus.UNKNOWN, unsettled=True)
+
+    async def work(journal):
+        await journal.started(begun, None)
+        await journal.finished(begun, replace(degraded, agents=(degraded.agents[0], lost)), 1.0)
+        return await journal.past(HOST.id)
+
+    assert Operation.START in run(dsn, work).since
+
+
+def test_what_a_person_confirmed_is_not_offered_although_only_one_supply_went_off(dsn):
+    failed = asked()
+    half = outcome(failed, succeeded=False, power=PowerStatus.ON, stage=Stage.GOING_OFF)
+    half = replace(half, agents=(replace(half.agents[0], power=PowerStatus.OFF), half.agents[1]))
+
+    async def work(journal):
+        await journal.started(failed, None)
+        await journal.finished(failed, half, 1.0)
+        assert (await journal.past(HOST.id)).resumable is not None
+        assert await journal.confirm(HOST.id, ANNA) == 1
+        return (await journal.past(HOST.id)).resumable
+
+    assert run(dsn, work) is None
+
+
 def test_a_person_settles_what_is_open(dsn):
     crash(dsn, asked())
 
@@ -372,7 +435,7 @@ def test_a_role_that_may_not_write_it_is_told_how(dsn):
 
     async def work(journal):
         assert (await journal.past(HOST.id)).unfinished is None
-        with pytest.raises(Refused, match="grant-to"):
+        with pytest.raises(DatabaseUnreachable, match="grant-to"):  # law F7: exit 4
             await journal.started(asked(), None)
 
     try:

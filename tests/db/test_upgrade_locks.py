@@ -42,7 +42,7 @@ def database(pm_database):
 )
 def test_a_reader_that_stays_is_named_and_nothing_is_changed(database, query):
     before, said = site.dump(database.dsn), []
-    settings = UpgradeSettings(lock_timeout=0.1, patience=0.5)
+    settings = UpgradeSettings(lock_timeout=0.1, patience=1.5)
     with reader(database, query) as blocker:
         named = f"pid {blocker.info.backend_pid}, user postgres"
         with pytest.raises(Locked) as locked:

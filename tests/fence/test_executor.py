@@ -13,6 +13,7 @@ from pmcompat.fence.commands import Answer
 from pmcompat.fence.events import Began, Ending, Finished
 from pmcompat.fence.exits import code_of
 from pmcompat.fence.flow import Timing
+from pmcompat.fence.policy import Policy
 from pmcompat.model import Action, Agent, FaultKind, HostStatus, Mode, Operation, PowerStatus, Stage
 
 
@@ -266,6 +267,96 @@ def test_a_second_signal_ends_at_once() -> None:
     outcome = interrupted(host, rack, 0.1, reasons=("SIGINT", "SIGINT"))
     assert [action for _, action in stage.executed(rack)] == ["off", "off"]
     assert not outcome.succeeded
+
+
+LONG = Timing(delay=1.0, retries=9)
+
+
+def ended_late(verb: str, power: PowerStatus, *, settle: float, deadline: float) -> Any:
+    """Return the outcome of an operation whose deadline came while a device was taking its time."""
+    host = stage.dual()
+    rack = stage.rack_of(host, power=power, settle_off=settle, settle_on=settle)
+
+    async def scene() -> Any:
+        async with stage.executor(rack, patience=stage.patience(start=LONG, stop=LONG)) as executor:
+            return await stage.only(executor.amany(Operation(verb), [host], deadline=deadline))
+
+    return stage.run(scene()).outcome
+
+
+def test_what_is_on_its_way_when_the_deadline_comes_is_uncertain() -> None:
+    """It was called known, and the host went the other way a few seconds later."""
+    outcome = ended_late("start", PowerStatus.OFF, settle=4.0, deadline=1.0)
+    assert outcome.ended_by == "deadline"
+    assert outcome.uncertain
+    assert outcome.power is PowerStatus.UNKNOWN
+
+
+def test_what_was_watched_for_its_whole_budget_is_known_when_the_deadline_comes() -> None:
+    outcome = ended_late("stop", PowerStatus.ON, settle=60.0, deadline=8.0)
+    assert (outcome.ended_by, outcome.uncertain, outcome.power) == ("deadline", False, PowerStatus.ON)
+
+
+def test_an_on_of_the_duty_that_has_not_shown_is_uncertain() -> None:
+    host = stage.dual()
+    rack = stage.rack_of(host, answer_after=0.005, settle_off=0.5, settle_on=6.0)
+    outcome = interrupted(host, rack, 0.1)
+    assert [action for _, action in stage.executed(rack)] == ["off", "off", "on", "on"]
+    assert not outcome.succeeded
+    assert outcome.uncertain
+
+
+def test_the_first_signal_after_a_deadline_leaves_the_duty_alone() -> None:
+    """Taken for a second one, it left the host dark."""
+    host = stage.dual()
+    rack = stage.rack_of(host, answer_after=0.005, settle_off=4.5)
+
+    async def scene() -> Any:
+        async with stage.executor(rack, patience=stage.patience(stop=Timing(delay=1.0, retries=4))) as executor:
+            task = asyncio.ensure_future(executor.arestart(host, deadline=3.0))
+            await asyncio.sleep(3.4)
+            executor.end("SIGINT")
+            return await task
+
+    assert stage.run(scene()).succeeded
+    assert [action for _, action in stage.executed(rack)] == ["off", "off", "on", "on"]
+
+
+def test_a_signal_while_started_is_written_leaves_no_open_record() -> None:
+    host, journal = stage.dual(), stage.MemoryJournal()
+    rack = stage.rack_of(host)
+    written = journal.started
+
+    async def slow(request: Any, unfinished: Any) -> None:
+        await asyncio.sleep(1.0)
+        await written(request, unfinished)
+
+    journal.started = slow  # type: ignore[method-assign]
+
+    async def scene() -> Any:
+        async with stage.executor(rack, journal=journal) as executor:
+            task = asyncio.ensure_future(executor.arestart(host))
+            await asyncio.sleep(0.5)
+            executor.end("SIGTERM")
+            with pytest.raises(Refused, match="not begun"):
+                await task
+
+    stage.run(scene())
+    assert [line[0] for line in journal.lines] == ["started", "finished", "closed"]
+    assert not rack.log
+
+
+def test_waiting_for_a_shared_device_is_not_a_hosts_time() -> None:
+    """Six hosts behind one slow PDU: the last were called failed without having been asked."""
+    shared = [stage.host(stage.agent("pdu", options=stage.options(f"plug={i}"), type="apc"), name=f"h{i}") for i in range(6)]
+    rack = stage.rack_of(*shared, answer_after=2.5)
+
+    async def scene() -> list[Any]:
+        async with stage.executor(rack, policy=Policy(per_device=1)) as executor:
+            return [report async for report in executor.amany(Operation.STATUS, shared)]
+
+    reports = stage.run(scene())
+    assert [report.code for report in reports] == [0] * 6
 
 
 def test_a_cancelled_restart_does_its_duty_first() -> None:

@@ -151,7 +151,9 @@ def test_whatever_a_device_does_the_laws_hold(played: dict[str, Played], name: s
 
 def test_a_device_that_dies_in_mid_session_leaves_it_uncertain_and_nothing_is_switched_on(played: dict[str, Played]) -> None:
     run = played["dies"].run
-    assert run.code == 7, run
+    # on a busy machine it may have been read off before it died: then its off is settled, and only the second read failed
+    settled = any((entry.plug, entry.what, entry.power) == ("plug0", "read", "off") for entry in run.entries)
+    assert run.code == (1 if settled else 7), run
     assert order(run) == ["off", "off"]
     assert run.report is not None
     assert run.report["stage"] == "going off"

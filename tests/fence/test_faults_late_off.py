@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -122,3 +123,18 @@ def test_a_status_says_what_it_settles() -> None:
     assert outcome.power is PowerStatus.OFF
     assert [line[0] for line in journal.lines] == ["started", "finished", "closed"]
     assert outcome.notes[0].startswith("uncertain until now: a restart by ann on desk")
+
+
+def test_the_off_of_an_operation_that_was_cut_short_is_sat_out_too() -> None:
+    """It ended, uncertain: no record is open any more, and "already on" was said of a host that went dark."""
+    outcome, rack, _ = next_one("start", Past(late_off=0.5), settle=2.5)
+    assert outcome.succeeded
+    assert powers(rack) == {PowerStatus.ON}
+    assert [action for _, action in stage.executed(rack)] == ["off", "off", "on", "on"]
+
+
+def test_an_off_is_sat_out_though_a_start_came_and_died_after_it() -> None:
+    began = left(Operation.START)
+    outcome, rack, _ = next_one("start", replace(began, late_off=1.0), settle=2.5)
+    assert outcome.succeeded
+    assert powers(rack) == {PowerStatus.ON}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+import signal
 import stat
 import uuid
 from pathlib import Path
@@ -120,3 +122,56 @@ def test_a_file_that_cannot_be_written_stops_everything(tmp_path: Path) -> None:
     journal = FileJournal(tmp_path / "file" / "journal")
     with pytest.raises(DatabaseUnreachable):
         asyncio.run(journal.started(request(stage.dual()), None))
+
+
+def test_what_a_person_confirmed_is_not_to_be_resumed_and_what_was_only_looked_at_is(tmp_path: Path) -> None:
+    """As in the database's journal; the file did the reverse of both."""
+    host, journal = stage.dual(), FileJournal(tmp_path / "j")
+    rack = stage.rack_of(host, power=PowerStatus.OFF)
+
+    async def scene() -> None:
+        await journal.started(request(host), None)
+        async with stage.executor(rack, journal=journal) as executor:
+            assert (await executor.astatus(host)).power is PowerStatus.OFF
+        assert (await journal.past(host.id)).resumable is not None
+        assert await journal.confirm(host.id, ORIGIN) == 1
+        past = await journal.past(host.id)
+        assert (past.unfinished, past.resumable) == (None, None)
+
+    asyncio.run(scene())
+
+
+def test_a_disk_that_takes_only_a_part_of_started_sends_nothing(tmp_path: Path) -> None:
+    host, journal = stage.dual(), FileJournal(tmp_path / "j")
+    rack = stage.rack_of(host)
+    journal.path.write_text(" " * 4000 + "\n")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    async def scene() -> None:
+        async with stage.executor(rack, journal=journal) as executor:
+            await executor.astop(host)
+
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        with pytest.raises(DatabaseUnreachable, match="cannot be used"):
+            asyncio.run(scene())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert not rack.log
+
+
+def test_an_off_that_was_cut_short_is_remembered(tmp_path: Path) -> None:
+    host, journal = stage.dual(), FileJournal(tmp_path / "j")
+    rack = stage.rack_of(host, settle_off=60.0)
+
+    async def scene() -> None:
+        async with stage.executor(rack, journal=journal) as executor:
+            asyncio.get_running_loop().call_later(0.3, executor.end, "SIGTERM")
+            assert (await executor.astop(host)).uncertain
+        late = (await journal.past(host.id)).late_off
+        assert late is not None
+        assert late < 5
+
+    asyncio.run(scene())

@@ -359,3 +359,42 @@ def test_outlets_of_one_pdu_share_its_device_and_are_not_taken_for_one_plug():
     one, two = (stage.agent("pdu", type="apc", options=stage.options(f"slot={n}")) for n in (1, 2))
     assert same_device(one) == same_device(two)
     assert same_plug(one) != same_plug(two)
+
+
+def test_a_deadline_must_hold_an_agents_own_wait_too() -> None:
+    asked = request("stop", stage.host(stage.agent("a", type="drac7")))
+    slow = Rules(policy=Policy(), patience=stage.patience(minimum=lambda _: 10.0), identity=same_plug)
+    refused = refusal(asked, slow, deadline=9.9)
+    assert refused is not None
+    assert refused.operands["least"] == 10.0
+    assert refusal(asked, slow, deadline=10.0) is None
+
+
+def test_a_way_without_an_address_leaves_the_other_way() -> None:
+    """F5; both supplies of one level are needed, so there it is refused."""
+    broken, well = stage.agent(""), stage.agent("well", 2)
+    assert refusal(request("stop", stage.host(broken, well)), rules()) is None
+    refused = refusal(request("stop", stage.host(broken, well, concurrent=True)), rules())
+    assert refused is not None
+    assert "has no address" in refused.what
+    assert refusal(request("stop", stage.host(broken)), rules()) is not None
+    assert refusal(request("stop", stage.host(well, stage.agent("a", 3, type=""))), rules()) is not None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("fd00::1", "fd00:0:0:0:0:0:0:1"),
+        ("[fd00::1]", "FD00::0001"),
+        ("psu", "psu."),
+        ("PSU.lab", "psu.lab"),
+    ],
+)
+def test_one_device_is_one_device_however_its_address_is_spelled(one: str, other: str) -> None:
+    assert same_plug(stage.agent(one)) == same_plug(stage.agent(other, 2))
+
+
+def test_a_bmc_is_one_plug_whichever_driver_reaches_it() -> None:
+    plain = stage.agent("bmc")
+    foreign = stage.agent("bmc", 2, options=stage.options("driver=fence_agents,lanplus=1,plug=3"))
+    assert same_plug(plain) == same_plug(foreign)

@@ -49,7 +49,7 @@ def _glance(_track: Track) -> float:
 def _is_dark(book: Notebook) -> Flow[bool]:
     """Watch the level that was being cut until it is confirmed off or cannot be expected to be."""
     level = book.working
-    since, waited, pause = max(track.off_at for track in level), 0.0, FIRST_PAUSE
+    since, waited, pause = max(track.switched_at for track in level), 0.0, FIRST_PAUSE
     while True:
         yield from read(book, level, within=_glance)
         if all(track.reads(PowerStatus.OFF) for track in level):

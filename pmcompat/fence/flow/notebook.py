@@ -60,8 +60,8 @@ class Track:
     darkened: bool = False
     #: it was read off after a level was confirmed dark, before it was asked on again
     was_dark: bool = False
-    #: when its last off was asked, seconds since the flow began
-    off_at: float = 0.0
+    #: when its last on or off was asked, seconds since the flow began
+    switched_at: float = 0.0
     watch: Watch | None = None
 
     @property
@@ -84,8 +84,8 @@ class Track:
             self.looked = True
             return
         self.asked, self.unsettled, self.sent, self.accepted, self.shown = action, True, True, False, False
-        if action is Action.OFF:
-            self.darkened, self.off_at = True, at
+        self.switched_at = at
+        self.darkened = self.darkened or action is Action.OFF
 
     def hear(self, action: Action, answer: Answer, *, before: Track) -> None:
         """Note its answer; *before* is the track as it was when the agent was asked."""
@@ -208,7 +208,7 @@ class Notebook:
         track, before = self.pending.pop(command)
         track.asked, track.looked = before.asked, before.looked
         track.unsettled, track.sent, track.shown = before.unsettled, before.sent, before.shown
-        track.accepted, track.darkened, track.off_at = before.accepted, before.darkened, before.off_at
+        track.accepted, track.darkened, track.switched_at = before.accepted, before.darkened, before.switched_at
 
     def remark(self, conclusion: Conclusion, level: Sequence[Track], power: PowerStatus, text: str = "") -> None:
         """Tell one conclusion."""
