@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# processes that share the tests, a file at a time; chosen tests run in one
+WORKERS ?= $(if $(ARGS),0,2)
 
 # what Python, pytest, Hypothesis, mypy and ruff would leave in the checkout goes into .venv
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
@@ -18,7 +20,7 @@ demo: $(VENV)/demo.stamp ## the whole job on an embedded Postgres and simulated 
 	@$(BIN)/pmcompat demo $(DEMO)
 
 test: $(VENV)/test.stamp ## the tests (ARGS="-k name" to choose)
-	@$(BIN)/python -m pytest -m "not soak" $(ARGS)
+	@$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(VENV)/check.stamp ## format, lint, types, import layers
 	@$(BIN)/ruff format --check .
