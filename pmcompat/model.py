@@ -347,6 +347,13 @@ class Outcome:
         """Tell whether a command was sent whose effect no later status read settled."""
         return any(result.unsettled for result in self.agents)
 
+    @property
+    def word(self) -> str:
+        """Return ``succeeded`` (a degraded start too), ``uncertain`` or ``failed``: what records and metrics call it."""
+        if self.succeeded:
+            return "succeeded"
+        return "uncertain" if self.uncertain else "failed"
+
 
 def require(condition: object, what: str, *, name: str, **answers: Any) -> None:
     """Raise ModelError about field *name* unless *condition* holds."""

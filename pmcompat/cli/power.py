@@ -107,7 +107,7 @@ StormPercent = Annotated[
         rich_help_panel=POLICY,
     ),
 ]
-MetricsFile = Annotated[
+Metrics = Annotated[
     str | None,
     typer.Option(
         "--metrics",
@@ -141,7 +141,7 @@ def _verb(verb: str) -> Callable[..., None]:
         hosts_at_once: HostsAtOnce = 256,
         per_device: PerDevice = None,
         storm_percent: StormPercent = None,
-        metrics: MetricsFile = None,
+        metrics: Metrics = None,
         simulate: Simulate = None,
         dsn: Dsn = None,
         schema: Schema = "public",

@@ -6,15 +6,14 @@ What lives here: the wiring of one command. Heavy rooms are imported where they 
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
 import os
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -251,7 +250,7 @@ async def _execute(
     codes, unshown = [], []
     async with executor:
         _end_on_signals(executor)
-        with _here_to_stay(), view:
+        with view:
             async for report in executor.amany(
                 wish.operation,
                 read.hosts,
@@ -269,19 +268,6 @@ async def _execute(
         reports.show(report)
     code = codes[0] if len(read.hosts) == 1 else code_of_several(codes)
     return code or int(reports.lost)
-
-
-@contextmanager
-def _here_to_stay() -> Iterator[None]:
-    """Keep the garbage collector from looking through modules and hosts over and over while thousands of commands come and go.
-
-    With some hundred hosts that is an eighth of this process's work.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _code(report: Report, *, monitor: bool) -> int:

@@ -69,7 +69,7 @@ def finished_columns(ends: Sequence[End]) -> dict[str, list[Any]]:
     names = ("agent_of", "position", "agent", "asked", "reached", "read", "error", "unsettled")
     return {
         "operation_id": [request.operation_id for request, _, _ in ends],
-        "outcome": [outcome_word(outcome) for _, outcome, _ in ends],
+        "outcome": [outcome.word for _, outcome, _ in ends],
         "power": [outcome.power.value for _, outcome, _ in ends],
         "degraded": [outcome.degraded for _, outcome, _ in ends],
         "stage": [outcome.stage.value for _, outcome, _ in ends],
@@ -83,13 +83,6 @@ def finished_columns(ends: Sequence[End]) -> dict[str, list[Any]]:
 
 def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
     return {name: [row[i] for row in rows] for i, name in enumerate(names)}
-
-
-def outcome_word(outcome: Outcome) -> str:
-    """Return ``succeeded`` (a degraded start too), ``uncertain`` or ``failed``."""
-    if outcome.succeeded:
-        return "succeeded"
-    return "uncertain" if outcome.uncertain else "failed"
 
 
 @singledispatch
@@ -127,7 +120,7 @@ def _(event: Ending) -> tuple[str, str, str, str]:
 
 @_said.register
 def _(event: Finished) -> tuple[str, str, str, str]:
-    return "finished", "", "", outcome_word(event.outcome)
+    return "finished", "", "", event.outcome.word
 
 
 def answer_text(event: Answered) -> str:

@@ -118,7 +118,8 @@ def same_plug(agent: Agent) -> Hashable:
     except PmcompatError:  # it will say so itself when it is asked
         return plain_identity(agent)
     bmc = agent.type in IPMI_TYPES  # whichever driver reaches it
-    return _device(meant, bmc=True) if bmc else (_device(meant, bmc=False), meant.plug)
+    device = _device(meant, bmc=bmc)
+    return device if bmc else (device, meant.plug)
 
 
 class FenceExecutor:

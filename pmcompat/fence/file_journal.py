@@ -19,6 +19,8 @@ from uuid import UUID
 from pmcompat.errors import DatabaseUnreachable, Locked, Refused
 from pmcompat.fence.commands import Conclusion
 from pmcompat.fence.events import Answered, Ending, Event, Noticed, Origin, Request, Sent, agent_name
+from pmcompat.fence.flow.timing import OFF_OPEN
+from pmcompat.fence.policy import DARKENING
 from pmcompat.fence.protocols import Entry, Past, Unfinished
 from pmcompat.model import Action, AgentFault, Operation, Outcome, PowerStatus, Stage
 
@@ -71,7 +73,7 @@ class FileJournal:
             request,
             "finished",
             succeeded=outcome.succeeded,
-            uncertain=outcome.uncertain and not outcome.succeeded,
+            uncertain=outcome.word == "uncertain",
             power=outcome.power.value,
             stage=outcome.stage.value,
             seconds=round(seconds, 4),
@@ -202,10 +204,6 @@ def _said(event: Event) -> dict[str, object] | None:
     return None
 
 
-#: operations that send an off, and how far one got whose off may still take effect
-_DARKENING, _OFF_OPEN = (Operation.STOP, Operation.RESTART), (Stage.NOT_TOUCHED, Stage.GOING_OFF)
-
-
 class _Reading:
     """What the lines of one host say, read in their order."""
 
@@ -236,7 +234,7 @@ class _Reading:
         if by_person:
             self.dark.pop(key, None)
         elif was is not None:  # it died, and another operation took over
-            if was["operation"] in _DARKENING and self.stages.get(key, Stage.NOT_TOUCHED) in _OFF_OPEN:
+            if was["operation"] in DARKENING and self.stages.get(key, Stage.NOT_TOUCHED) in OFF_OPEN:
                 self.late.append(was)
             if was["operation"] == Operation.RESTART:
                 self.dark[key] = was
@@ -250,7 +248,7 @@ class _Reading:
             if line.get("by_person"):
                 self.since[Operation(line["operation"])] = line["time"]
             return
-        if line.get("uncertain") and line["operation"] in _DARKENING and line["stage"] in _OFF_OPEN:
+        if line.get("uncertain") and line["operation"] in DARKENING and line["stage"] in OFF_OPEN:
             self.late.append(line)
         if line["operation"] == Operation.RESTART and line["stage"] in {Stage.OFF, Stage.GOING_ON, Stage.GOING_OFF}:
             self.dark[key], self.stages[key] = begun, Stage(line["stage"])

@@ -65,7 +65,8 @@ class Metrics:
                 self._remarks.labels(remark.conclusion.value).inc()
             case Finished(outcome=outcome, at=at):
                 self._under_way.labels(operation).dec()
-                self._operations.labels(operation, _result(outcome)).inc()
+                result = "degraded" if outcome.succeeded and outcome.degraded else outcome.word
+                self._operations.labels(operation, result).inc()
                 self._lasted.labels(operation).observe(at)
                 self._note(event.request.host.name, outcome)
 
@@ -96,9 +97,3 @@ def _word(answer: Answer) -> str:
             return kind.value
         case _:
             return "accepted"
-
-
-def _result(outcome: Outcome) -> str:
-    if outcome.succeeded:
-        return "degraded" if outcome.degraded else "succeeded"
-    return "uncertain" if outcome.uncertain else "failed"

@@ -204,23 +204,21 @@ def _unfit(request: Request) -> Refused | None:
 def _too_short(request: Request, patience: Patience, deadline: float | None) -> Refused | None:
     if deadline is None or request.operation not in DARKENING or request.resumes is not None:
         return None
-    least = patience.stop.budget
-    longest = max((patience.minimum(agent) for agent in request.agents), default=0.0)
-    if deadline >= max(least, longest):
+    stop, wait = patience.stop, max((patience.minimum(agent) for agent in request.agents), default=0.0)
+    least = max(stop.budget, wait)
+    if deadline >= least:
         return None
-    if longest > least:
-        return Refused(
-            f"a deadline of {deadline:g} s is shorter than one confirmation of off",
-            why=f"an agent is not asked before {longest:g} s have passed since its off (power_wait, or its type's own wait)",
-            state=NOTHING_SENT,
-            fix=f"allow {longest:g} s or more, or set the agent's option power_wait",
-            least=longest,
-        )
+    if wait > stop.budget:
+        why = f"an agent is not asked before {wait:g} s have passed since its off (power_wait, or its type's own wait)"
+        fix = "set the agent's option power_wait"
+    else:
+        polls = f"then {stop.retries} polls {stop.delay:g} s apart"
+        why = f"an off is waited for {least:g} s: first wait {stop.first_wait:g} s, {polls}"
+        fix = "lower --retries or --delay"
     return Refused(
         f"a deadline of {deadline:g} s is shorter than one confirmation of off",
-        why=f"an off is waited for {least:g} s: first wait {patience.stop.first_wait:g} s, "
-        f"then {patience.stop.retries} polls {patience.stop.delay:g} s apart",
+        why=why,
         state=NOTHING_SENT,
-        fix=f"allow {least:g} s or more, or lower --retries or --delay",
+        fix=f"allow {least:g} s or more, or {fix}",
         least=least,
     )

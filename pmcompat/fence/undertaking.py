@@ -17,11 +17,11 @@ from pmcompat.fence.conductor import Conductor
 from pmcompat.fence.drivers import Driver
 from pmcompat.fence.events import Began, Finished, Noticed, Request
 from pmcompat.fence.flow import Notebook, Patience, longest, resume, run
-from pmcompat.fence.flow.timing import LATE_OFF
+from pmcompat.fence.flow.timing import LATE_OFF, OFF_OPEN
 from pmcompat.fence.policy import NOTHING_SENT, Rules, refusal, refusal_by_past
 from pmcompat.fence.protocols import Held, HostLock, Journal, Past, Unfinished
 from pmcompat.fence.scribe import Listener, Scribe
-from pmcompat.model import Agent, Operation, Outcome, PowerStatus, Stage
+from pmcompat.model import Agent, Operation, Outcome, PowerStatus
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,7 +194,7 @@ class Undertaking:
 
         book = Notebook.of(self.request.operation, self.request.host.power_management, tell)
         patience = self._means.rules.patience
-        book.late_off = max(_late_off(self._left, past.late_off, patience), 0.0)
+        book.late_off = _late_off(self._left, past.late_off, patience)
         self._conductor = conductor = Conductor(
             self.request,
             book,
@@ -208,10 +208,9 @@ class Undertaking:
         )
         scribe.emit(Began(request=self.request, at=0.0))
         levels = self.request.host.power_management.levels
-        given = self._deadline is not None
-        deadline = self._deadline if self._deadline is not None else longest(self.request.operation, levels, patience)
+        deadline = longest(self.request.operation, levels, patience) if self._deadline is None else self._deadline
         flow = (resume if self.resuming else run)(book, patience)
-        outcome = await conductor.conduct(flow, deadline=deadline, strict=given)
+        outcome = await conductor.conduct(flow, deadline=deadline, strict=self._deadline is not None)
         if past.unfinished is not None:
             outcome = _noted(outcome, _told(past.unfinished), first=True)
         scribe.emit(Finished(request=self.request, at=self.seconds, outcome=outcome))
@@ -244,12 +243,12 @@ def _noted(outcome: Outcome, note: str, *, first: bool = False) -> Outcome:
 def _late_off(left: Unfinished | None, ended: float | None, patience: Patience) -> float:
     """Return the seconds for which an off may still take effect: of the operation that was *left*, or of one that *ended* so.
 
-    One that got as far as a confirmed off has none under way. Its last events may be missing, so "not touched" proves nothing.
+    The last events of one that died may be missing, so "not touched" proves nothing.
     """
     ages = [] if ended is None else [ended]
-    if left is not None and left.operation is not Operation.START and left.stage in {Stage.NOT_TOUCHED, Stage.GOING_OFF}:
+    if left is not None and left.operation is not Operation.START and left.stage in OFF_OPEN:
         ages.append(left.age)
-    return max((min(patience.stop.budget, LATE_OFF) - age for age in ages), default=0.0)
+    return max([0.0, *(min(patience.stop.budget, LATE_OFF) - age for age in ages)])
 
 
 def _doubt(outcome: Outcome, left: Unfinished, patience: Patience) -> str:

@@ -37,6 +37,7 @@ from peers.pacemaker_fencer import FencerError, PacemakerFencer, pacemaker_fence
 from peers.udp_proxy import udp_proxy
 from rig import Rig
 
+from pmcompat.cli import COLLECT_AFTER
 from pmcompat.db.cipher import PlainCipher
 from pmcompat.db.dao import VdsStaticDao
 from pmcompat.db.journal import PostgresJournal
@@ -103,8 +104,7 @@ def stored(database: Database, found: Sequence[PowerManagement]) -> list[Host]:
 
 
 def executor(database: Database, **more: Any) -> FenceExecutor:
-    """Return an executor as the command makes it; as there, the collector leaves alone what is here already."""
-    gc.freeze()
+    """Return an executor as the command makes it."""
     given = {"policy": Policy(quiet_time=0, hosts_at_once=256), "drivers": {"ipmi": IpmiDriver()}, **more}
     return FenceExecutor(journal=PostgresJournal(database.dsn), lock=AdvisoryLocks(database.dsn), **given)
 
@@ -535,6 +535,7 @@ def main() -> None:
     if missing := [name for name in ("ipmi_sim", "fence_ipmilan", "ipmitool") if shutil.which(name) is None]:
         print(f"skipped: {', '.join(missing)} not installed (apt-get install openipmi ipmitool fence-agents)")
         return
+    gc.set_threshold(COLLECT_AFTER)  # as the command does
     with Server() as server, Databases(Templates(server.cluster)) as databases:
         asyncio.run(measure(options, databases))
 

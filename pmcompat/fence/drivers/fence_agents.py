@@ -21,13 +21,13 @@ import errno
 import os
 import pwd
 import re
-import resource
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pmcompat.errors import CredentialError, ModelError
 from pmcompat.fence.commands import Answer
+from pmcompat.fence.drivers.descriptors import to_spend
 from pmcompat.fence.drivers.fence_input import Unsupported, input_lines
 from pmcompat.fence.drivers.fence_metadata import LONGEST, Metadata, read_metadata
 from pmcompat.fence.drivers.fence_process import KEPT, Runner
@@ -48,8 +48,8 @@ _NAME = re.compile(r"[a-z0-9_]+\Z")
 _LEAST, _METADATA = 0.1, 10.0
 # Seconds between two tries to start a program.
 _PAUSE = 0.1
-# File descriptors left for the rest of this process, and those that a running program costs.
-_FILES_LEFT, _FILES_EACH = 200, 4
+# File descriptors that a running program costs.
+_FILES_EACH = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,8 +88,7 @@ class FenceAgentsDriver:
         self._limits = limits or Limits()
         self._runner = Runner(_environment())
         self._working = asyncio.Semaphore(self._limits.working)
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._processes = asyncio.Semaphore(min(self._limits.processes, max((files - _FILES_LEFT) // _FILES_EACH, 4)))
+        self._processes = asyncio.Semaphore(min(self._limits.processes, max(to_spend() // _FILES_EACH, 4)))
         self._metadata: dict[_FileAsItIs, asyncio.Task[Metadata]] = {}
         #: paths of programs that are saying at this moment what they accept
         self._telling: set[str] = set()

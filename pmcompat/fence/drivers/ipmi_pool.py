@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import time
 from collections import deque
 
+from pmcompat.fence.drivers.descriptors import to_spend
 from pmcompat.fence.drivers.ipmi_door import Door
 from pmcompat.fence.drivers.ipmi_jobs import Bmc, IpmiSettings, Job
 from pmcompat.fence.drivers.ipmi_processes import Forker, Worker
@@ -36,8 +36,6 @@ _LINGERERS, _MOST_LINGERERS = 8, 32
 _LOGINS_OF_A_BIRTH = 3
 #: workers asked for and not up yet
 _BIRTHS = 64
-#: file descriptors left for the rest of the program
-_FILES_LEFT = 200
 #: seconds a killed worker may take to vanish before its job is answered anyway
 _LAST_BREATH = 0.2
 #: forkers that may end by themselves before the driver calls itself broken
@@ -51,8 +49,7 @@ class Pool:
         self.settings = settings
         self._loop = loop
         self._base = settings.min_workers or 4 * len(os.sched_getaffinity(0))
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._most = min(settings.max_workers, max(files - _FILES_LEFT, self._base))
+        self._most = min(settings.max_workers, max(to_spend(), self._base))
         self._forker: Forker | None = None
         self._burial: asyncio.Task[None] | None = None
         self._forkers = 0

@@ -78,11 +78,12 @@ class _Failed(Exception):
 def _log_in(door: Door, *, connect: float, patience: float, until: float) -> Link:
     """Return an open session at the privilege asked for; *connect* seconds without any answer are enough."""
     link = Link(door, patience)
-    silent = time.monotonic() + connect
+    patient = time.monotonic() + connect
+    silent = min(patient, until)
     try:
-        while link.is_trying and time.monotonic() < (until if link.answered else min(silent, until)):
-            link.advance(until if link.answered else min(silent, until))
-        _check_login(link, cut_short=silent > until)
+        while link.is_trying and time.monotonic() < (until if link.answered else silent):
+            link.advance(until if link.answered else silent)
+        _check_login(link, cut_short=patient > until)
         _take_privilege(link, patience=patience, until=until)
     except BaseException:
         link.end()

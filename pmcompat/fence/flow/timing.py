@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pmcompat.fence.commands import Answer
-from pmcompat.model import Agent, AgentFault, FaultKind, Level, Operation, PowerStatus, require
+from pmcompat.model import Agent, AgentFault, FaultKind, Level, Operation, PowerStatus, Stage, require
 
 #: the first pause between two polls; each further one is twice as long, up to the delay
 FIRST_PAUSE = 0.03
@@ -23,6 +23,8 @@ TOLERATED = 3
 HOLD = 5.0
 #: seconds after an off in which it may still take effect, where nobody waited for it: devices take up to 8 (field reports)
 LATE_OFF = 30.0
+#: how far an operation got of which an off may still take effect: one that was confirmed off has none under way
+OFF_OPEN = frozenset({Stage.NOT_TOUCHED, Stage.GOING_OFF})
 #: second reads of a level that may disagree with the first before the level fails: a plug that flaps is not off (B-46)
 SECOND_READS = 4
 #: a remainder of a budget below this holds no poll any more

@@ -66,6 +66,12 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def status_of(code: int, out: str, err: str = "") -> Answer:
+    """Return what a status is that ended like this."""
+    ended = Ended(code=code, out=out.encode(), err=err.encode())
+    return answer("fence_x", STATUS, ended, parameters(Agent(type="x", address="a")))
+
+
 def fault(answer: Answer) -> AgentFault:
     assert isinstance(answer, AgentFault), answer
     return answer
@@ -273,9 +279,7 @@ class TestHowAProgramEnds:
     @pytest.mark.parametrize("code", [0, 2])
     def test_a_state_in_between_is_neither_on_nor_off(self, code: int):
         """Facts §12: transitional states are unknown; the exit code alone would say on."""
-        ended = Ended(code=code, out=b"Status: PoweringOff\n")
-        found = answer("fence_x", STATUS, ended, parameters(Agent(type="x", address="a")))
-        assert found not in {PowerStatus.ON, PowerStatus.OFF}
+        assert status_of(code, "Status: PoweringOff\n") not in {PowerStatus.ON, PowerStatus.OFF}
 
     @pytest.mark.parametrize(
         ("mode", "kind", "sent"),
@@ -332,9 +336,7 @@ class TestHowAProgramEnds:
     )
     def test_no_text_beside_exit_code_2_is_read_as_off(self, out: str, err: str):
         """F2: exit code 2 is *off* to a fence program and *wrong usage* to half of the world's."""
-        ended = Ended(code=2, out=out.encode(), err=err.encode())
-        found = answer("fence_x", STATUS, ended, parameters(Agent(type="x", address="a")))
-        assert found is not PowerStatus.OFF
+        assert status_of(2, out, err) is not PowerStatus.OFF
 
     @pytest.mark.parametrize(
         ("out", "err"),
@@ -347,8 +349,7 @@ class TestHowAProgramEnds:
         ],
     )
     def test_off_is_believed_where_nothing_else_is_said(self, out: str, err: str):
-        ended = Ended(code=2, out=out.encode(), err=err.encode())
-        assert answer("fence_x", STATUS, ended, parameters(Agent(type="x", address="a"))) is PowerStatus.OFF
+        assert status_of(2, out, err) is PowerStatus.OFF
 
     def test_the_programs_own_words_reach_the_reader(self, fence_x: FenceX):
         """B-47."""
